@@ -1,0 +1,105 @@
+//! What has changed in the roster, in order, for whoever writes it to a directory.
+
+use crate::model::Audience;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// How many changes may wait. Beyond it the journal is dropped and the directory is written anew from a [`Snapshot`],
+/// which costs less than so many single changes would.
+pub(super) const JOURNAL_LIMIT: usize = 65_536;
+
+/// One change, with all that has to be written for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A connection is there; `details` is the compact JSON object that the directory keeps of it.
+    Opened { counter: u32, details: Arc<str> },
+    /// A connection is gone. Its memberships have left before, one by one.
+    Closed { counter: u32 },
+    /// A connection became a member; the audience now has `members` on this node (1: it is the first).
+    Joined { counter: u32, audience: Audience, members: u64 },
+    /// A connection stopped being a member; the audience now has `members` on this node (0: it was the last).
+    Left { counter: u32, audience: Audience, members: u64 },
+}
+
+/// What [`Hub::take_changes`](super::Hub::take_changes) hands out.
+#[derive(Debug)]
+pub enum Changes {
+    /// The oldest changes, in order, and who waits for exactly these to be written.
+    Some { changes: Vec<Change>, waiters: Vec<oneshot::Sender<()>> },
+    /// More changed than the journal holds: take a [`Snapshot`] and write everything anew.
+    Overflow,
+}
+
+/// All that there is to write, at one instant; the journal goes on from that very instant.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Connections: counter and details.
+    pub connections: Vec<(u32, Arc<str>)>,
+    /// Audiences with their local members' counters; none is empty.
+    pub audiences: Vec<(Audience, Vec<u32>)>,
+    /// Who waits for something that this snapshot contains.
+    pub waiters: Vec<oneshot::Sender<()>>,
+}
+
+/// The waiting changes. Lives inside the roster's lock, so that its order is the order of the changes.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    changes: Vec<Change>,
+    /// Waiters, each with the number of changes in front of it.
+    waiters: Vec<(usize, oneshot::Sender<()>)>,
+    overflow: bool,
+}
+
+impl Journal {
+    pub(super) fn push(&mut self, change: Change) {
+        if self.overflow {
+            return;
+        }
+        if self.changes.len() >= JOURNAL_LIMIT {
+            self.overflow = true;
+            self.changes = Vec::new();
+            return;
+        }
+        self.changes.push(change);
+    }
+
+    /// A receiver that fires when everything before this call is written; `None` when nothing waits to be.
+    pub(super) fn mark(&mut self) -> oneshot::Receiver<()> {
+        let (waiter, written) = oneshot::channel();
+        self.waiters.push((self.changes.len(), waiter));
+        written
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.waiters.is_empty() && !self.overflow
+    }
+
+    pub(super) fn take(&mut self, at_most: usize) -> Changes {
+        if self.overflow {
+            return Changes::Overflow;
+        }
+        let taken = at_most.min(self.changes.len());
+        let rest = self.changes.split_off(taken);
+        let changes = std::mem::replace(&mut self.changes, rest);
+        let mut waiters = Vec::new();
+        self.waiters = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .filter_map(|(before, waiter)| {
+                if before <= taken {
+                    waiters.push(waiter);
+                    None
+                } else {
+                    Some((before - taken, waiter))
+                }
+            })
+            .collect();
+        Changes::Some { changes, waiters }
+    }
+
+    /// Forgets all changes, as a snapshot that is being taken contains them, and hands over the waiters.
+    pub(super) fn restart(&mut self) -> Vec<oneshot::Sender<()>> {
+        self.changes = Vec::new();
+        self.overflow = false;
+        std::mem::take(&mut self.waiters).into_iter().map(|(_, waiter)| waiter).collect()
+    }
+}

@@ -1,0 +1,4 @@
+//! Carillon: a WebSocket push server.
+pub mod cluster;
+pub mod hub;
+pub mod model;

@@ -1,0 +1,17 @@
+//! Plain values that every other module speaks: ids, names, audiences, targets, pushes, limits, errors.
+//!
+//! Nothing in here does input or output, and nothing in here knows a wire format.
+
+mod audience;
+mod counters;
+mod error;
+mod id;
+mod limits;
+mod push;
+
+pub use audience::{Audience, AudienceKind, Name, NameError};
+pub use counters::NodeCounters;
+pub use error::{Error, Result};
+pub use id::{ConnectionId, NodeId, SEQ_BITS, Seq};
+pub use limits::Limits;
+pub use push::{Exclusions, Opcode, Push, Target};

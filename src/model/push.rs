@@ -1,0 +1,79 @@
+//! What a backend wants delivered, and to whom.
+
+use super::{Audience, ConnectionId, Name};
+use bytes::Bytes;
+
+/// Whom a push is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// Every connection of the cluster.
+    All,
+    /// The members of one audience.
+    Audience(Audience),
+    /// The members of any of several audiences, each connection once.
+    Audiences(Vec<Audience>),
+    /// One connection.
+    Connection(ConnectionId),
+}
+
+impl Target {
+    /// The word for it in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Audience(audience) => audience.kind.as_str(),
+            Self::Audiences(_) => "several",
+            Self::Connection(_) => "connection",
+        }
+    }
+}
+
+/// Whom a push leaves out although its target names them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Exclusions {
+    /// These connections.
+    pub connections: Vec<ConnectionId>,
+    /// Every connection of these users.
+    pub users: Vec<Name>,
+}
+
+impl Exclusions {
+    /// Whether nobody is left out.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.users.is_empty()
+    }
+}
+
+/// The two kinds of WebSocket data message (RFC 6455, section 5.6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Opcode {
+    /// UTF-8 text; a browser closes a connection that gets anything else in one.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// One message for a target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Push {
+    /// Whom it is for.
+    pub target: Target,
+    /// Whom it leaves out.
+    pub exclude: Exclusions,
+    /// The message as it was given; with [`Opcode::Text`] checked to be UTF-8 by whoever made the push.
+    pub payload: Bytes,
+    /// How it is framed.
+    pub opcode: Opcode,
+}
+
+impl Push {
+    /// A text message that leaves nobody out.
+    pub fn text(target: Target, payload: impl Into<String>) -> Self {
+        Self {
+            target,
+            exclude: Exclusions::default(),
+            payload: Bytes::from(payload.into().into_bytes()),
+            opcode: Opcode::Text,
+        }
+    }
+}
