@@ -1,4 +1,5 @@
 //! Carillon: a WebSocket push server.
+pub mod api;
 pub mod cluster;
 pub mod hub;
 pub mod model;
