@@ -54,7 +54,11 @@ fn seen<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
                 Event::Pong => Seen::Pong,
                 Event::Close(code) => Seen::Close(code),
             });
-            if matches!(events.last(), Some(Seen::Close(_))) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if matches!(events.last(), Some(Seen::Close(_))) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         match flow {
             Ok(ControlFlow::Continue(())) => {}
@@ -101,15 +105,14 @@ fn every_kind_of_frame_is_told_alike_in_whatever_pieces_it_comes() {
             vec![Seen::Ping(b"p".to_vec()), Seen::Pong, text("aї")],
         ),
         (vec![frame(0x02, b""), frame(0x00, b""), frame(0x80, b"")], vec![Seen::Binary(vec![])]),
-        (vec![frame(0x81, b"1"), frame(0x82, b"2"), frame(0x81, b"3")], vec![
-            text("1"),
-            Seen::Binary(b"2".to_vec()),
-            text("3"),
-        ]),
-        (vec![frame(0x81, b"1"), frame(0x88, b"\x03\xe9"), frame(0x81, b"never")], vec![
-            text("1"),
-            Seen::Close(Some(1001)),
-        ]),
+        (
+            vec![frame(0x81, b"1"), frame(0x82, b"2"), frame(0x81, b"3")],
+            vec![text("1"), Seen::Binary(b"2".to_vec()), text("3")],
+        ),
+        (
+            vec![frame(0x81, b"1"), frame(0x88, b"\x03\xe9"), frame(0x81, b"never")],
+            vec![text("1"), Seen::Close(Some(1001))],
+        ),
     ];
     for (frames, expected) in cases {
         assert_seen(&frames.concat(), &expected);
@@ -157,7 +160,8 @@ fn a_message_at_the_limit_passes_and_one_above_is_refused_by_its_header_alone() 
 
     let half = frame(0x02, &[1; LIMIT / 2]);
     assert_seen(&[half.clone(), frame(0x80, &[1; LIMIT / 2])].concat(), &[Seen::Binary(vec![1; LIMIT])]);
-    let over = [half, announced(LIMIT / 2 + 1).into_iter().enumerate().map(|(i, b)| if i == 0 { 0x00 } else { b }).collect()];
+    let over =
+        [half, announced(LIMIT / 2 + 1).into_iter().enumerate().map(|(i, b)| if i == 0 { 0x00 } else { b }).collect()];
     assert_seen(&over.concat(), std::slice::from_ref(&too_big));
 
     let huge = [vec![0x82, 0xff, 0x7f], vec![0xff; 7], vec![0; 4]].concat();

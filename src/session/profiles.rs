@@ -37,7 +37,8 @@ fn known() -> String {
 impl Profiles {
     /// The profile for a request's path; `None` where no prefix fits it.
     pub fn choose(&self, path: &str) -> Option<Profile> {
-        let fits = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let fits =
+            |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.by_prefix.iter().find(|(prefix, _)| fits(prefix)).map(|&(_, profile)| profile)
     }
 }

@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// Bytes that one read takes at most.
@@ -41,27 +42,43 @@ struct Session {
     decoder: Decoder,
 }
 
-/// What one read brings about.
+/// What one read has brought about, and what has to be waited for because of it.
 enum Turn {
-    /// Nothing to do.
+    /// Nothing.
     Wait,
-    /// These frames go to the client; reading goes on when they are with the kernel.
-    Reply(Bytes),
-    /// These frames go to the client, a close frame last.
-    End(Bytes, CloseReason),
+    /// The hub has frames for the client; reading goes on when they are with the kernel.
+    Replied(oneshot::Receiver<()>),
+    /// The hub has the client's last frames.
+    Ended(oneshot::Receiver<()>),
     /// The stream is at its end, or broken.
     Lost,
 }
 
 /// Serves a connection whose handshake is being answered, until it is over.
-pub(super) async fn run(member: Member, upgrade: UpgradeFut) {
-    if let Some((session, early)) = Box::pin(take_over(member, upgrade)).await {
-        session.serve(early).await;
+pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = ()> + Send + 'static {
+    let hand_over = Box::pin(take_over(member, upgrade));
+    async {
+        let Some((mut session, mut turn)) = hand_over.await else { return };
+        loop {
+            match turn {
+                Turn::Wait => {}
+                Turn::Replied(written) => {
+                    // An error: the hub has closed the connection and will end the stream, which the next read finds.
+                    let _ = written.await;
+                }
+                Turn::Ended(written) => return Box::pin(session.finish(written)).await,
+                Turn::Lost => return,
+            }
+            turn = match readable(&session.socket).await {
+                Ok(()) => session.read(),
+                Err(_) => Turn::Lost,
+            };
+        }
     }
 }
 
-/// Takes the TCP stream out of hyper, with what the client sent before the handshake was answered.
-async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, Bytes)> {
+/// Takes the TCP stream out of hyper, and reads what the client sent before the handshake was answered.
+async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, Turn)> {
     let upgraded = match upgrade.await {
         Ok(websocket) => websocket.into_inner().into_inner(),
         Err(error) => {
@@ -73,7 +90,9 @@ async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, 
         Ok(Parts { io, read_buf, .. }) => {
             let socket = Socket::new(io.into_inner());
             member.attach(socket.clone());
-            Some((Session { member, socket, decoder: Decoder::default() }, read_buf))
+            let mut session = Session { member, socket, decoder: Decoder::default() };
+            let turn = session.digest(&mut BytesMut::from(read_buf));
+            Some((session, turn))
         }
         Err(_) => {
             tracing::error!("upgraded connection is not a tcp stream");
@@ -83,25 +102,6 @@ async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, 
 }
 
 impl Session {
-    async fn serve(mut self, early: Bytes) {
-        let mut turn = self.digest(&mut BytesMut::from(early));
-        loop {
-            match turn {
-                Turn::Wait => {}
-                Turn::Reply(frames) => {
-                    // An error: the hub has closed the connection and will end the stream, which the next read finds.
-                    let _ = self.member.send(frames).await;
-                }
-                Turn::End(frames, reason) => return Box::pin(self.end(frames, reason)).await,
-                Turn::Lost => return,
-            }
-            turn = match readable(&self.socket).await {
-                Ok(()) => self.read(),
-                Err(_) => Turn::Lost,
-            };
-        }
-    }
-
     /// Reads once, into the worker thread's buffer.
     fn read(&mut self) -> Turn {
         READ.with_borrow_mut(|scratch| match self.socket.stream().try_read(scratch) {
@@ -137,19 +137,18 @@ impl Session {
         });
         match flow {
             Ok(ControlFlow::Continue(())) if replies.is_empty() => Turn::Wait,
-            Ok(ControlFlow::Continue(())) => Turn::Reply(joined(replies)),
-            Ok(ControlFlow::Break(())) => Turn::End(joined(replies), CloseReason::Client),
+            Ok(ControlFlow::Continue(())) => Turn::Replied(self.member.send(joined(replies))),
+            Ok(ControlFlow::Break(())) => Turn::Ended(self.member.end(joined(replies), CloseReason::Client)),
             Err(violation) => {
                 replies.push(frame::close(violation.code(), &violation.to_string()));
-                Turn::End(joined(replies), violation.into())
+                Turn::Ended(self.member.end(joined(replies), violation.into()))
             }
         }
     }
 
-    /// Sends the last frames and ends the stream: first our half, then, when the client ended its own, the rest
-    /// (RFC 6455, section 7.1.1). If the hub closed the connection before, its close frame was the last.
-    async fn end(self, frames: Bytes, reason: CloseReason) {
-        let written = self.member.end(frames, reason);
+    /// Ends the stream after the last frames: first our half, then, when the client has ended its own, the rest (RFC 6455,
+    /// section 7.1.1). If the hub closed the connection before, its close frame was the last.
+    async fn finish(self, written: oneshot::Receiver<()>) {
         if !matches!(timeout(LINGER, written).await, Ok(Ok(()))) {
             return;
         }
@@ -202,12 +201,13 @@ mod tests {
         fn size<A, B, F>(_: impl FnOnce(A, B) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(run) <= 256, "{} bytes", size(run));
+        assert!(size(run) <= 160, "{} bytes", size(run));
     }
 
     #[test]
     fn several_answers_are_one_buffer() {
-        let frames = |texts: &[&'static str]| joined(texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect());
+        let frames =
+            |texts: &[&'static str]| joined(texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect());
         assert_eq!(frames(&[]), "");
         assert_eq!(frames(&["a"]), "a");
         assert_eq!(frames(&["a", "b", "c"]), "abc");
