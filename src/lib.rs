@@ -1,4 +1,6 @@
 //! Carillon: a WebSocket push server.
+pub mod cli;
+pub mod client;
 pub mod cluster;
 pub mod hub;
 pub mod model;
