@@ -140,15 +140,9 @@ pub enum ClientCommand {
     Stats,
     /// Ask a node whether it is ready; the exit code is the answer (for health checks of containers)
     ///
-    /// Without --api and CARILLON_API it asks the node of this machine at port HTTP_PORT, 8080 where that is unset.
-    Health {
-        /// Ask only whether the process is alive, not whether it is ready
-        #[arg(long)]
-        live: bool,
-        /// The node's port on this machine
-        #[arg(long, env = "HTTP_PORT", hide_env = true, value_parser = port)]
-        port: Option<Port>,
-    },
+    /// Without --api and CARILLON_API it asks the node of this machine, at the port that the node's own METRICS_PORT
+    /// or HTTP_PORT names, or 8080.
+    Health(Health),
 }
 
 /// What `carillon listen` can be told.
@@ -207,6 +201,20 @@ pub struct Close {
     /// The channel whose connections are closed
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub channel: Option<Name>,
+}
+
+/// What `carillon health` can be told.
+#[derive(Debug, Args)]
+pub struct Health {
+    /// Ask only whether the process is alive, not whether it is ready
+    #[arg(long)]
+    pub live: bool,
+    /// The node's HTTP port, where the health pages are.
+    #[arg(long, env = "HTTP_PORT", hide = true, value_parser = port, default_value = "")]
+    pub http_port: Port,
+    /// The node's port for metrics, where the health pages are if it has one.
+    #[arg(long, env = "METRICS_PORT", hide = true, value_parser = port, default_value = "")]
+    pub metrics_port: Port,
 }
 
 /// A TCP port, or none where the variable that gives it is empty.
@@ -310,11 +318,9 @@ mod tests {
 
     #[test]
     fn an_empty_value_is_the_default() {
-        let cli = Cli::try_parse_from(["carillon", "--api", "", "health", "--port", ""]).unwrap();
+        let cli = Cli::try_parse_from(["carillon", "--api", "", "health", "--http-port", ""]).unwrap();
         assert_eq!(cli.options.api.as_str(), DEFAULT_API);
-        assert!(matches!(
-            cli.command,
-            Some(Command::Client(ClientCommand::Health { port: Some(Port(None)), live: false }))
-        ));
+        let Some(Command::Client(ClientCommand::Health(health))) = cli.command else { panic!("not health") };
+        assert_eq!((health.http_port, health.live), (Port(None), false));
     }
 }

@@ -3,7 +3,7 @@
 use super::api::Api;
 use super::failure::Failure;
 use super::output::Output;
-use crate::cli::{ClientOptions, Close, DEFAULT_API, Format, Port, Push};
+use crate::cli::{ClientOptions, Close, DEFAULT_API, Format, Health, Push};
 use crate::model::{ConnectionId, Name};
 use serde_json::{Map, Value, json};
 use std::io::{self, Read};
@@ -114,11 +114,12 @@ pub(super) async fn stats(api: &Api, output: &mut Output) -> Result<(), Failure>
 pub(super) async fn health(
     api: &Api,
     options: &ClientOptions,
-    (live, port): (bool, Option<Port>),
+    health: &Health,
     output: &mut Output,
 ) -> Result<(), Failure> {
+    let port = health.metrics_port.0.or(health.http_port.0);
     let base = health_base(&options.api, port)?;
-    let (status, text) = api.probe(&base, if live { "livez" } else { "readyz" }).await?;
+    let (status, text) = api.probe(&base, if health.live { "livez" } else { "readyz" }).await?;
     if !status.is_success() {
         return Err(Failure::refused(if text.is_empty() { status.to_string() } else { text }));
     }
@@ -129,10 +130,10 @@ pub(super) async fn health(
     Ok(())
 }
 
-/// The node of this very machine has its port from `HTTP_PORT`; another one is named by its URL.
-fn health_base(api: &Url, port: Option<Port>) -> Result<Url, Failure> {
+/// The node of this very machine has its port from its own variables; another one is named by its URL.
+fn health_base(api: &Url, port: Option<u16>) -> Result<Url, Failure> {
     let mut base = api.clone();
-    if let (Some(Port(Some(port))), true) = (port, api.as_str() == DEFAULT_API) {
+    if let Some(port) = port.filter(|_| api.as_str() == DEFAULT_API) {
         base.set_port(Some(port)).map_err(|()| Failure::Usage(format!("{DEFAULT_API} can't have port {port}")))?;
     }
     Ok(base)
@@ -207,9 +208,8 @@ mod tests {
     fn health_asks_this_machine_unless_a_node_is_named() {
         let cases = [
             (DEFAULT_API, None, DEFAULT_API),
-            (DEFAULT_API, Some(Port(None)), DEFAULT_API),
-            (DEFAULT_API, Some(Port(Some(9000))), "http://127.0.0.1:9000/"),
-            ("http://other:80/", Some(Port(Some(9000))), "http://other/"),
+            (DEFAULT_API, Some(9000), "http://127.0.0.1:9000/"),
+            ("http://other:80/", Some(9000), "http://other/"),
         ];
         for (api, port, asked) in cases {
             assert_eq!(health_base(&Url::parse(api).unwrap(), port).unwrap().as_str(), asked, "{api} {port:?}");

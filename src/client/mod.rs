@@ -57,9 +57,7 @@ async fn carry_out(options: &ClientOptions, command: &ClientCommand) -> Result<(
             commands::count(&api, channel.as_ref(), &mut output).await?;
         }
         ClientCommand::Stats => commands::stats(&api, &mut output).await?,
-        ClientCommand::Health { live, port } => {
-            commands::health(&api, options, (*live, *port), &mut output).await?;
-        }
+        ClientCommand::Health(health) => commands::health(&api, options, health, &mut output).await?,
     }
     Ok(output.flush()?)
 }

@@ -16,6 +16,7 @@ use hyper::header::{
 use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use sha1::{Digest, Sha1};
 use std::time::Duration;
 use tokio::io::{ReadHalf, WriteHalf};
 use url::Url;
@@ -104,9 +105,7 @@ pub(super) async fn open(url: &Url, timeout: Duration) -> Result<Opened, Failure
 
 /// `Sec-WebSocket-Accept` for a key: fastwebsockets' client doesn't look at it.
 fn accept_of(key: &str) -> String {
-    let mut hash = sha1_smol::Sha1::from(key);
-    hash.update(ACCEPT_SUFFIX.as_bytes());
-    BASE64.encode(hash.digest().bytes())
+    BASE64.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_SUFFIX).finalize())
 }
 
 fn seconds(headers: &HeaderMap) -> Option<Duration> {
