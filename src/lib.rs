@@ -3,3 +3,4 @@ pub mod api;
 pub mod cluster;
 pub mod hub;
 pub mod model;
+pub mod service;
