@@ -5,4 +5,5 @@ pub mod client;
 pub mod cluster;
 pub mod hub;
 pub mod model;
+pub mod service;
 pub mod session;
