@@ -4,7 +4,6 @@ use crate::client::{Raw, TEXT, eventually};
 use crate::gate::Settling;
 use crate::server::Server;
 use carillon::model::{Audience, Limits, Name};
-use carillon::session::Settings;
 use std::time::Duration;
 
 const REFUSED: &str = "carillon_connections_refused_total";
@@ -24,9 +23,8 @@ async fn a_handshake_is_answered_as_the_rfc_says_and_subprotocols_are_passed_ove
 #[tokio::test]
 async fn what_can_not_be_is_refused_with_a_status_and_a_line_that_says_why() {
     let limits = Limits { max_channels: 2, ..Limits::default() };
-    let profiles = "/ws=channel".parse().unwrap();
-    let allowed_origins = "https://good.example".parse().unwrap();
-    let server = Server::with(limits, Settings { profiles, allowed_origins }).await;
+    let server = Server::with_profiles(limits, "/ws=channel".parse().unwrap()).await;
+    server.allowed_origins.send_replace("https://good.example".parse().unwrap());
     let good = Raw::handshake("/ws", "Origin: https://good.example\r\n");
     let cases = [
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 426, "not_websocket", "this port speaks websocket"),
@@ -96,7 +94,7 @@ async fn a_client_that_goes_while_its_handshake_waits_leaves_nothing() {
 #[tokio::test]
 async fn a_connection_that_can_not_be_registered_is_told_to_come_again() {
     let limits = Limits { connect_timeout: Duration::from_millis(50), ..Limits::default() };
-    let server = Server::with(limits, Settings::default()).await;
+    let server = Server::with(limits).await;
     for (settling, text) in [
         (Settling::Failing, "connection can't be registered: redis is away\n"),
         (Settling::Waiting, "connection can't be registered: no confirmation within 50 ms\n"),
@@ -114,7 +112,7 @@ async fn a_connection_that_can_not_be_registered_is_told_to_come_again() {
 
 #[tokio::test]
 async fn a_full_node_refuses_until_somebody_goes() {
-    let server = Server::with(Limits { max_connections: 1, ..Limits::default() }, Settings::default()).await;
+    let server = Server::with(Limits { max_connections: 1, ..Limits::default() }).await;
     let first = server.client("/").await;
     let mut second = server.connect().await;
     second.say(Raw::handshake("/", "")).await;
@@ -130,7 +128,7 @@ async fn a_full_node_refuses_until_somebody_goes() {
 #[tokio::test]
 async fn half_a_handshake_is_not_waited_for_longer_than_the_limit() {
     let limits = Limits { handshake_timeout: Duration::from_millis(50), ..Limits::default() };
-    let server = Server::with(limits, Settings::default()).await;
+    let server = Server::with(limits).await;
     let mut silent = server.connect().await;
     let mut half = server.connect().await;
     half.say("GET / HTTP/1.1\r\nHost: x\r\nUpgr").await;

@@ -3,7 +3,6 @@
 use crate::client::{BINARY, CLOSE, PING, PONG, Raw, TEXT, close, eventually, frame, head};
 use crate::server::Server;
 use carillon::model::Limits;
-use carillon::session::Settings;
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -88,7 +87,7 @@ async fn a_message_over_the_limit_is_refused_by_its_header_and_the_close_frame_a
 async fn a_client_that_does_not_read_its_echoes_is_not_read_from() {
     const COUNT: usize = 64;
     const SIZE: usize = 1 << 20;
-    let server = Server::with(Limits { max_unsent: 1 << 16, ..Limits::default() }, Settings::default()).await;
+    let server = Server::with(Limits { max_unsent: 1 << 16, ..Limits::default() }).await;
     let Raw { mut reader, mut writer } = server.client("/").await;
     let sender = tokio::spawn(async move {
         let message = frame(BINARY, &vec![7; SIZE]);

@@ -5,6 +5,8 @@ use crate::gate::{Gate, Settling};
 use carillon::cluster::Cluster;
 use carillon::hub::{GapPolicy, Hub};
 use carillon::model::{Audience, Limits, Name, Push, Target};
+use carillon::session::origins::AllowedOrigins;
+use carillon::session::profiles::Profiles;
 use carillon::session::{Sessions, Settings, serve};
 use prometheus::Registry;
 use std::net::SocketAddr;
@@ -20,27 +22,34 @@ pub(crate) struct Server {
     pub(crate) hub: Arc<Hub>,
     pub(crate) cluster: Arc<Gate>,
     registry: Registry,
-    shutdown: watch::Sender<bool>,
+    pub(crate) allowed_origins: watch::Sender<AllowedOrigins>,
+    closed: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self::with(Limits::default(), Settings::default()).await
+        Self::with(Limits::default()).await
     }
 
-    pub(crate) async fn with(limits: Limits, settings: Settings) -> Self {
-        // No pings, unless a test is about them: they would stand between the frames that it expects.
+    pub(crate) async fn with(limits: Limits) -> Self {
+        Self::with_profiles(limits, Profiles::default()).await
+    }
+
+    pub(crate) async fn with_profiles(limits: Limits, profiles: Profiles) -> Self {
+        // No pings: they would stand between the frames that a test expects.
         let limits = Arc::new(Limits { ping_interval: Duration::ZERO, ..limits });
         let registry = Registry::new();
         let hub = Hub::start(limits.clone(), GapPolicy::Count, 2, &registry).unwrap();
         let cluster = Gate::new(hub.clone());
+        let (allowed_origins, current_origins) = watch::channel(AllowedOrigins::default());
+        let (closed, closes) = watch::channel(false);
+        let settings = Settings { profiles, allowed_origins: current_origins, closed: closes };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (shutdown, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, sessions, stopped));
-        Self { address, hub, cluster, registry, shutdown, task }
+        let task = tokio::spawn(serve(listener, sessions));
+        Self { address, hub, cluster, registry, allowed_origins, closed, task }
     }
 
     /// A client whose handshake was answered with 101.
@@ -91,7 +100,7 @@ impl Server {
 
     /// Stops accepting and waits until the port's task is over.
     pub(crate) async fn stop(self) -> Arc<Hub> {
-        self.shutdown.send_replace(true);
+        self.closed.send_replace(true);
         timeout(DEADLINE, self.task).await.expect("the port's task ends").unwrap();
         self.hub
     }
