@@ -3,7 +3,7 @@
 
 use super::super::answer::Content;
 use super::super::json;
-use super::reply;
+use super::{CONCURRENT, reply};
 use crate::cluster::Pages;
 use crate::model::{Audience, ConnectionId, Name, Result};
 use crate::service::Service;
@@ -14,9 +14,6 @@ use std::sync::Arc;
 
 /// Bytes from which on what has been written is sent; an answer that is shorter goes out whole, with its length.
 const PIECE: usize = 64 << 10;
-
-/// Channels whose members are asked for at the same time.
-const CONCURRENT: usize = 32;
 
 /// Depth of `connections` or `channels` in the reply.
 const DEPTH: usize = 2;
