@@ -167,7 +167,11 @@ async fn random_operations_deliver_exactly_what_a_plain_model_says() {
                     for expected in expected {
                         assert_eq!(text(&mut client).await, expected, "seed {seed}");
                     }
-                    assert_eq!(next(&mut client).await.unwrap().0, 8, "seed {seed}: nothing but the close frame follows");
+                    assert_eq!(
+                        next(&mut client).await.unwrap().0,
+                        8,
+                        "seed {seed}: nothing but the close frame follows"
+                    );
                 }
                 5 => {
                     let message = format!("all {step}");
@@ -314,11 +318,12 @@ async fn a_push_over_the_queues_limit_is_dropped_and_counted_and_told() {
     let world = World::with(limits, GapPolicy::Tell(frame::message(Opcode::Text, b"gap"))).await;
     let mut client = world.client(&[channel("a")]).await;
     let payload = "x".repeat(30 << 10);
-    world.until("something is dropped", || {
-        world.push(Target::Audience(channel("a")), &payload);
-        world.metric("carillon_hub_dropped_total") > 0.0
-    })
-    .await;
+    world
+        .until("something is dropped", || {
+            world.push(Target::Audience(channel("a")), &payload);
+            world.metric("carillon_hub_dropped_total") > 0.0
+        })
+        .await;
     while text(&mut client).await != "gap" {}
     assert_eq!(world.metric("carillon_bus_gaps_total"), 1.0);
 }
