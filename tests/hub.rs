@@ -1,5 +1,7 @@
 //! The hub over real loopback sockets: who gets what, in which order, and what a bad reader costs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at its first surprise")]
+
 use bytes::{Buf, Bytes, BytesMut};
 use carillon::hub::{CloseReason, Delivery, GapPolicy, Hub, Opening, Socket, frame};
 use carillon::model::{Audience, AudienceKind, ConnectionId, Exclusions, Limits, Name, Opcode, Push, Target};

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -293,6 +294,7 @@ impl Shard {
 
     fn forget(&mut self, counter: u32) {
         let Some(number) = self.index.remove(&counter) else { return };
+        self.hub.held.fetch_sub(1, Ordering::Relaxed);
         self.strike_all(number);
         if let Some(slot) = self.slots[number as usize].take()
             && let Some(backlog) = &slot.backlog
@@ -354,12 +356,12 @@ impl Shard {
             self.owe(&run);
             self.pay().await;
         }
-        let now = micros();
-        for parcel in &run {
-            self.hub.metrics.latency.observe(now.saturating_sub(parcel.taken_at) as f64 / 1e6);
-        }
         let writes = self.tally.writes - writes_before;
         if writes > 0 {
+            let now = micros();
+            for parcel in &run {
+                self.hub.metrics.latency.observe(now.saturating_sub(parcel.taken_at) as f64 / 1e6);
+            }
             let messages = (self.tally.deliveries - deliveries_before) as f64 / writes as f64;
             self.hub.metrics.messages_per_write.observe(messages);
         }
