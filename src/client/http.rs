@@ -83,9 +83,16 @@ pub(super) fn excerpt(body: &[u8]) -> String {
 
 /// Whether it was encryption, not the network, that failed.
 fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .filter_map(|error| error.downcast_ref::<io::Error>()?.get_ref())
-        .any(|inner| inner.is::<rustls::Error>())
+    let mut error = Some(error);
+    while let Some(layer) = error {
+        // The source of an io error is that of the error within it, which would be passed over.
+        let inner = layer.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        error = layer.source();
+    }
+    false
 }
 
 fn tls_config(secure: bool) -> Result<ClientConfig, Failure> {
