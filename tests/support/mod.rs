@@ -2,6 +2,7 @@
 //!
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`] and [`api`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
+//! - [`story`] runs requests and replies that are written down as data.
 //! - [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
 //!
 //! A test owns everything it starts: what it drops is killed, and its logs are printed if the test fails.
@@ -18,6 +19,7 @@ pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod resp;
+pub mod story;
 pub mod ws;
 
 pub use eventually::{DEADLINE, eventually};
