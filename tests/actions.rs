@@ -79,8 +79,7 @@ async fn a_small_answer_has_a_length_and_the_connection_stays_open() {
 async fn calls_sent_without_waiting_for_answers_are_answered_in_their_order() {
     let node = Node::start(&[]).await;
     let mut http = Http::connect(node.http()).await.unwrap();
-    let calls: Vec<u8> =
-        (0..20).flat_map(|n| request("GET", &format!("/?action=none&n={n}"), &[], b"")).collect();
+    let calls: Vec<u8> = (0..20).flat_map(|n| request("GET", &format!("/?action=none&n={n}"), &[], b"")).collect();
     let mut answers = vec![http.request(&calls).await.unwrap()];
     for _ in 1..20 {
         answers.push(http.answer().await.unwrap());

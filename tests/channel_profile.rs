@@ -120,7 +120,8 @@ async fn fragments_with_a_ping_between_them_are_one_message() {
 #[tokio::test]
 async fn a_close_is_answered_with_its_code_and_ends_the_connection() {
     let node = Node::start(&[]).await;
-    for (payload, code) in [(1000u16.to_be_bytes().to_vec(), Some(1000)), (4321u16.to_be_bytes().to_vec(), Some(4321))] {
+    for (payload, code) in [(1000u16.to_be_bytes().to_vec(), Some(1000)), (4321u16.to_be_bytes().to_vec(), Some(4321))]
+    {
         let mut raw = Raw::upgraded(node.ws(), "/").await;
         raw.send(&masked(0x88, &payload)).await;
         assert_eq!(raw.close_code().await.map(|(code, _)| code), code);

@@ -75,7 +75,8 @@ async fn a_file_that_can_not_be_read_or_is_one_of_two_is_a_fault() {
 
 #[tokio::test]
 async fn an_empty_variable_is_an_unset_one() {
-    let empty = ["HTTP_TOKEN", "HTTP_PARAM", "REDIS_URL", "MAX_PUSH", "CLIENT_PROFILES", "LOG", "TOKEN", "HTTP_TOKEN_FILE"];
+    let empty =
+        ["HTTP_TOKEN", "HTTP_PARAM", "REDIS_URL", "MAX_PUSH", "CLIENT_PROFILES", "LOG", "TOKEN", "HTTP_TOKEN_FILE"];
     let environment: Vec<(&str, &str)> = empty.iter().map(|name| (*name, "")).collect();
     let node = Node::start(&environment).await;
     let mut listener = Listener::connect(node.ws(), "/?channel[]=news").await;

@@ -71,7 +71,11 @@ async fn garbage_and_huge_headers_on_the_http_port_have_an_answer() {
     let node = Node::start(&[]).await;
     for (what, bytes, status) in [
         ("random bytes", b"\x00\xff\x13\x37\r\n\r\n".to_vec(), 400),
-        ("a header of 1 MiB", format!("GET / HTTP/1.1\r\nHost: c\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).into_bytes(), 431),
+        (
+            "a header of 1 MiB",
+            format!("GET / HTTP/1.1\r\nHost: c\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).into_bytes(),
+            431,
+        ),
         ("a length that is none", b"POST / HTTP/1.1\r\nHost: c\r\nContent-Length: -1\r\n\r\n".to_vec(), 400),
         ("two lengths", b"POST / HTTP/1.1\r\nHost: c\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_vec(), 400),
     ] {
@@ -128,7 +132,11 @@ async fn frames_that_break_rfc_6455_close_the_connection_with_the_code_that_says
         ("a length of 2^64 - 1", announced(0x82, u64::MAX), 1002),
         ("a length of 2^62", announced(0x82, 1 << 62), 1009),
         ("one byte too many", announced(0x81, (2 << 20) + 1), 1009),
-        ("fragments that are together too long", [masked(0x02, &[0; 1 << 20]), announced(0x80, (1 << 20) + 1)].concat(), 1009),
+        (
+            "fragments that are together too long",
+            [masked(0x02, &[0; 1 << 20]), announced(0x80, (1 << 20) + 1)].concat(),
+            1009,
+        ),
         ("a ping of 126 bytes", masked(0x89, &[0; 126]), 1002),
         ("a fragmented ping", masked(0x09, b""), 1002),
         ("a continuation of nothing", masked(0x80, b"more"), 1002),

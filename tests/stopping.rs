@@ -43,12 +43,10 @@ async fn while_it_drains_it_is_alive_not_ready_and_takes_nobody_new() {
         if answer.status == 503 { Ok(()) } else { Err(answer.status) }
     })
     .await;
-    eventually("nobody new is taken", DEADLINE, async || {
-        match Listener::try_connect(node.ws(), "/").await {
-            Ok(_) => Err("a handshake was answered with 101"),
-            Err(refused) if refused.status == 0 || refused.status == 503 => Ok(()),
-            Err(_) => Err("refused for another reason"),
-        }
+    eventually("nobody new is taken", DEADLINE, async || match Listener::try_connect(node.ws(), "/").await {
+        Ok(_) => Err("a handshake was answered with 101"),
+        Err(refused) if refused.status == 0 || refused.status == 503 => Ok(()),
+        Err(_) => Err("refused for another reason"),
     })
     .await;
     assert_eq!(support::http::get(node.http(), "/livez").await.unwrap().status, 200);

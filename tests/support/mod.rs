@@ -7,10 +7,16 @@
 //!
 //! A test owns everything it starts: what it drops is killed, and its logs are printed if the test fails.
 
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "every test file is a crate of its own and uses a part of the harness")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "every test file is a crate of its own and uses a part of the harness"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a surprise is a failure with a backtrace")]
 
 pub mod api;
+pub mod census;
 pub mod eventually;
 pub mod fleet;
 pub mod http;
@@ -22,6 +28,7 @@ pub mod resp;
 pub mod story;
 pub mod ws;
 
+pub use census::Census;
 pub use eventually::{DEADLINE, eventually};
 pub use fleet::Fleet;
 pub use node::Node;

@@ -220,9 +220,13 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// Runs a command to its end; kills it and fails the test where it has not ended after the deadline.
+/// Runs a command to its end.
 pub async fn finish(mut command: Command) -> Finished {
-    let mut child = command.spawn().unwrap();
+    finished(command.spawn().unwrap()).await
+}
+
+/// Waits for the end of a command; kills it and fails the test where it has not ended after the deadline.
+pub async fn finished(mut child: Child) -> Finished {
     let read = |mut stream: Box<dyn Read + Send>| {
         thread::spawn(move || {
             let mut text = String::new();
@@ -237,7 +241,7 @@ pub async fn finish(mut command: Command) -> Finished {
             Some(status) => break status,
             None if tokio::time::Instant::now() > end => {
                 let _ = child.kill();
-                panic!("{command:?} does not end");
+                panic!("the command does not end");
             }
             None => tokio::time::sleep(Duration::from_millis(10)).await,
         }

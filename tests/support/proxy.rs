@@ -38,6 +38,8 @@ pub struct Proxy {
 struct Shared {
     server: SocketAddr,
     state: Mutex<State>,
+    /// What clients have sent while requests were held.
+    held: Mutex<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -57,7 +59,7 @@ impl Proxy {
     pub async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { server, state: Mutex::default() });
+        let shared = Arc::new(Shared { server, state: Mutex::default(), held: Mutex::default() });
         Self { address, shared: shared.clone(), accepting: tokio::spawn(accept(listener, shared)) }
     }
 
@@ -76,6 +78,11 @@ impl Proxy {
         let mut state = self.shared.state.lock().unwrap();
         change(&mut state.rules);
         state.connections.iter().for_each(|connection| connection.rules.send_modify(&change));
+    }
+
+    /// Whether a client has sent this text while requests were held.
+    pub fn holds(&self, text: &str) -> bool {
+        self.shared.held.lock().unwrap().windows(text.len()).any(|window| window == text.as_bytes())
     }
 
     /// Closes all connections on both sides; what was under way is lost.
@@ -129,8 +136,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let (rules, follow) = watch::channel(state.rules);
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
         let mut pumps = JoinSet::new();
-        pumps.spawn(pump(from_client, to_server, follow.clone(), Direction::Requests));
-        pumps.spawn(pump(from_server, to_client, follow, Direction::Answers));
+        pumps.spawn(pump(from_client, to_server, follow.clone(), Direction::Requests, shared.clone()));
+        pumps.spawn(pump(from_server, to_client, follow, Direction::Answers, shared.clone()));
         state.connections.push(Connection { rules, pumps });
     }
 }
@@ -142,9 +149,19 @@ enum Direction {
 }
 
 /// Carries one direction until it ends; the end is carried over as well.
-async fn pump(from: OwnedReadHalf, mut to: OwnedWriteHalf, mut rules: watch::Receiver<Rules>, direction: Direction) {
+async fn pump(
+    from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut rules: watch::Receiver<Rules>,
+    direction: Direction,
+    shared: Arc<Shared>,
+) {
     let (pieces, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
-    let reading = read(from, pieces, rules.clone());
+    let reading = read(from, pieces, rules.clone(), |piece, rules| {
+        if rules.hold_requests && direction == Direction::Requests {
+            shared.held.lock().unwrap().extend_from_slice(piece);
+        }
+    });
     let writing = async {
         while let Some((due, piece)) = arriving.recv().await {
             sleep_until(due).await;
@@ -167,7 +184,12 @@ async fn pump(from: OwnedReadHalf, mut to: OwnedWriteHalf, mut rules: watch::Rec
 }
 
 /// Takes what comes until the stream ends or the client's side is given up.
-async fn read(mut from: OwnedReadHalf, pieces: mpsc::Sender<(Instant, Vec<u8>)>, mut rules: watch::Receiver<Rules>) {
+async fn read(
+    mut from: OwnedReadHalf,
+    pieces: mpsc::Sender<(Instant, Vec<u8>)>,
+    mut rules: watch::Receiver<Rules>,
+    note: impl Fn(&[u8], Rules),
+) {
     loop {
         let mut piece = vec![0; 16 * 1024];
         let length = tokio::select! {
@@ -178,7 +200,9 @@ async fn read(mut from: OwnedReadHalf, pieces: mpsc::Sender<(Instant, Vec<u8>)>,
             return;
         }
         piece.truncate(length);
-        let due = Instant::now() + rules.borrow().delay;
+        let now = *rules.borrow();
+        note(&piece, now);
+        let due = Instant::now() + now.delay;
         if pieces.send((due, piece)).await.is_err() {
             return;
         }

@@ -149,7 +149,8 @@ impl Runner<'_> {
     /// Every socket has heard exactly this; the closed ones are taken out.
     async fn heard(&mut self, wanted: &BTreeMap<String, Vec<Heard>>) {
         for (name, mut socket) in std::mem::take(&mut self.sockets) {
-            let target = format!("/?action=push&to=connection&connection={}&message={END}", socket.id).replace(' ', "+");
+            let target =
+                format!("/?action=push&to=connection&connection={}&message={END}", socket.id).replace(' ', "+");
             self.own(&target).await;
             let mut found = socket.listener.hears_until(END).await;
             if let Some(Heard::Closed(_, reason)) = found.last_mut() {
@@ -182,9 +183,9 @@ impl Runner<'_> {
     }
 
     fn with_ids(&self, text: &str) -> String {
-        self.sockets.iter().fold(text.to_owned(), |text, (name, socket)| {
-            text.replace(&format!("{{{name}}}"), &socket.id.to_string())
-        })
+        self.sockets
+            .iter()
+            .fold(text.to_owned(), |text, (name, socket)| text.replace(&format!("{{{name}}}"), &socket.id.to_string()))
     }
 }
 
