@@ -2,7 +2,6 @@
 
 use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
-use crate::cluster::redis::RedisCluster;
 use crate::cluster::{About, Cluster};
 use crate::config::Config;
 use crate::hub::{CloseReason, Hub};
@@ -112,8 +111,7 @@ impl Node {
         let node_id = about.id;
         let cluster: Arc<dyn Cluster> = match &config.redis {
             None => Embedded::new(hub.clone(), about),
-            Some(settings) => RedisCluster::start(settings.clone(), hub.clone(), about, &registry)
-                .map_err(|error| StartError::Cluster(error.to_string()))?,
+            Some(_) => return Err(StartError::Cluster("no redis yet".into())),
         };
 
         let (draining, is_draining) = watch::channel(false);
@@ -121,7 +119,11 @@ impl Node {
         let (http_closed, http_closes) = watch::channel(false);
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
-        let settings = session::Settings { profiles: config.profiles.clone(), allowed_origins: current_origins };
+        let settings = session::Settings {
+            profiles: config.profiles.clone(),
+            allowed_origins: current_origins,
+            closed: ws_closes,
+        };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits.clone(), settings, &registry)?;
         let service = Service::new(cluster.clone(), limits, &registry)?;
         let api = Api::new(
@@ -138,13 +140,13 @@ impl Node {
         let _ = api_later.set(Arc::downgrade(&api));
 
         let mut tasks = JoinSet::new();
-        let surface = Surface::Full(shared_port.then(|| upgrade(sessions.clone(), ws_closes.clone())));
+        let surface = Surface::Full(shared_port.then(|| upgrade(sessions.clone())));
         tasks.spawn(api.clone().serve(http, surface, http_closes.clone()));
         if let Some(metrics) = metrics {
             tasks.spawn(api.serve(metrics, Surface::Operations, http_closes));
         }
         if let Some(ws) = ws {
-            tasks.spawn(session::serve(ws, sessions, ws_closes));
+            tasks.spawn(session::serve(ws, sessions));
         }
         let node = Self {
             config,
@@ -194,15 +196,10 @@ impl Node {
     /// Runs until it is told to stop and has drained, or is told so twice. Without anybody who could give orders
     /// (the sender is gone) it stops as well.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        loop {
-            match orders.recv().await {
-                Some(Order::Reload) => self.reload(),
-                Some(Order::Stop) | None => break,
-            }
+        while let Some(Order::Reload) = orders.recv().await {
+            self.reload();
         }
-        let again = async {
-            while !matches!(orders.recv().await, Some(Order::Stop)) {}
-        };
+        let again = async { while !matches!(orders.recv().await, Some(Order::Stop)) {} };
         tokio::select! {
             () = self.drain() => tracing::info!("stopped"),
             () = again => tracing::warn!("told to stop a second time: stopping at once, connections are cut off"),
@@ -294,13 +291,11 @@ fn counters(hub: Arc<Hub>, api: Arc<OnceLock<Weak<Api>>>) -> Arc<dyn Fn() -> Nod
     })
 }
 
-/// How WebSocket handshakes are answered that come in on the HTTP port, until no more are wanted.
-fn upgrade(sessions: Arc<Sessions>, closed: watch::Receiver<bool>) -> Upgrade {
+/// How WebSocket handshakes are answered that come in on the HTTP port.
+fn upgrade(sessions: Arc<Sessions>) -> Upgrade {
     Arc::new(move |request, peer| {
-        let (sessions, closed) = (sessions.clone(), *closed.borrow());
-        Box::pin(async move {
-            if closed { session::stopping() } else { session::upgrade(request, peer, &sessions).await }.map(Into::into)
-        })
+        let sessions = sessions.clone();
+        Box::pin(async move { session::upgrade(request, peer, &sessions).await.map(Into::into) })
     })
 }
 

@@ -12,7 +12,7 @@ mod listen;
 mod output;
 mod socket;
 
-use crate::cli::{ClientCommand, ClientOptions};
+use crate::cli::{ClientCommand, ClientOptions, Format};
 use api::Api;
 use failure::Failure;
 use output::Output;
@@ -39,6 +39,15 @@ pub fn run(options: &ClientOptions, command: &ClientCommand) -> ExitCode {
             failure.tell();
             failure.exit_code()
         }
+    }
+}
+
+/// Writes a text to standard output; for what the program says of itself.
+pub fn print(text: &str) -> ExitCode {
+    let mut output = Output::standard(Format::Lines);
+    match output.line(text.trim_end().as_bytes()).and_then(|()| output.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

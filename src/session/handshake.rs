@@ -13,7 +13,6 @@ use crate::model::{Audience, Name};
 use bytes::Bytes;
 use fastwebsockets::WebSocketError;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request};
-use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use std::net::SocketAddr;
@@ -85,8 +84,8 @@ impl Refusal {
     }
 
     /// Its answer: a status, and a line of text for whoever looks for the cause.
-    fn response(&self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::from(format!("{self}\n")));
+    fn response(&self) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(format!("{self}\n")));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         let mut set = |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
@@ -114,7 +113,7 @@ impl Refusal {
 /// For the WebSocket port, and for an HTTP port that shares it. The request has to come from hyper's
 /// `serve_connection(…).with_upgrades()` over a `TokioIo<TcpStream>`. If the future is dropped, as hyper does when the
 /// client goes away, nothing of the connection remains.
-pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Sessions>) -> Response<Full<Bytes>> {
+pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Sessions>) -> Response<Bytes> {
     let asked = Asked::read(request, peer, sessions);
     let answer = match asked {
         Ok(asked) => asked.grant(sessions).await,
@@ -129,7 +128,7 @@ pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Se
 
 /// A handshake that is in order.
 struct Asked {
-    response: Response<Full<Bytes>>,
+    response: Response<Bytes>,
     upgrade: UpgradeFut,
     profile: Profile,
     opening: Opening,
@@ -138,8 +137,11 @@ struct Asked {
 impl Asked {
     fn read<B>(mut request: Request<B>, peer: SocketAddr, sessions: &Sessions) -> Result<Self, Refusal> {
         check(&request)?;
+        if *sessions.settings.closed.borrow() {
+            return Err(Refusal::Unavailable("node is stopping".to_owned()));
+        }
         let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes);
-        if !sessions.settings.allowed_origins.allow(origin) {
+        if !sessions.settings.allowed_origins.borrow().allow(origin) {
             return Err(Refusal::Origin(shown(origin.unwrap_or_default())));
         }
         let path = request.uri().path();
@@ -153,11 +155,11 @@ impl Asked {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
         })?;
-        Ok(Self { response: response.map(|_| Full::default()), upgrade, profile, opening })
+        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, opening })
     }
 
     /// Hub first, then the cluster, then the answer.
-    async fn grant(self, sessions: &Arc<Sessions>) -> Result<Response<Full<Bytes>>, Refusal> {
+    async fn grant(self, sessions: &Arc<Sessions>) -> Result<Response<Bytes>, Refusal> {
         let Self { response, upgrade, profile, opening } = self;
         let audiences = opening.audiences.clone();
         let member = Member::open(sessions.clone(), profile, opening).map_err(|_| Refusal::Full)?;

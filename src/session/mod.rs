@@ -32,17 +32,20 @@ use origins::AllowedOrigins;
 use profiles::Profiles;
 use prometheus::{IntCounterVec, Opts, Registry};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 pub use handshake::upgrade;
 pub use serve::serve;
 
 /// What the operator decides about WebSocket clients.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Which path has which profile.
     pub profiles: Profiles,
-    /// Which web pages may connect.
-    pub allowed_origins: AllowedOrigins,
+    /// Which web pages may connect, as it is at each handshake.
+    pub allowed_origins: watch::Receiver<AllowedOrigins>,
+    /// Whether the node takes no more clients, as it is about to stop.
+    pub closed: watch::Receiver<bool>,
 }
 
 /// What all sessions of a node share.

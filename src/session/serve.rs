@@ -1,6 +1,7 @@
 //! The WebSocket port.
 
 use super::{Sessions, upgrade};
+use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,9 +21,10 @@ const MAX_HEAD: usize = 72 << 10;
 /// How long nothing is accepted after the system could not give another socket. Those who wait are in its backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts WebSocket clients until `shutdown` is true (or its sender gone). Handshakes that are under way then are dropped;
-/// sessions go on, as closing them is the hub's business.
-pub async fn serve(listener: TcpListener, sessions: Arc<Sessions>, mut shutdown: watch::Receiver<bool>) {
+/// Accepts WebSocket clients until [`Settings::closed`](super::Settings::closed) is true (or its sender gone). Handshakes
+/// that are under way then are dropped; sessions go on, as closing them is the hub's business.
+pub async fn serve(listener: TcpListener, sessions: Arc<Sessions>) {
+    let mut shutdown = sessions.settings.closed.clone();
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -74,7 +76,8 @@ async fn handshake(stream: TcpStream, peer: SocketAddr, sessions: &Arc<Sessions>
         tracing::debug!(%peer, %error, "client gone before its handshake");
         return;
     }
-    let service = service_fn(async |request| Ok::<_, Infallible>(upgrade(request, peer, sessions).await));
+    let service =
+        service_fn(async |request| Ok::<_, Infallible>(upgrade(request, peer, sessions).await.map(Full::new)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(sessions.limits.handshake_timeout)
