@@ -48,10 +48,10 @@ fn main() -> Result<()> {
     let own = std::env::current_exe()?;
     let beside = own.parent().context("the program's own directory")?;
     let programs = Programs {
-        carillon: options.carillon.unwrap_or_else(|| beside.join("carillon")),
+        carillon: located(options.carillon.unwrap_or_else(|| beside.join("carillon")))?,
         floor: beside.join("carillon-floor"),
-        redis: options.redis,
-        nginx: options.nginx,
+        redis: located(options.redis)?,
+        nginx: located(options.nginx)?,
     };
     println!("{}", heading(&programs)?);
     let bench = Bench { programs, servers: options.servers, quick: options.quick };
@@ -62,6 +62,12 @@ fn main() -> Result<()> {
         println!("{}", what.measure(&bench).with_context(|| format!("measuring {name}"))?);
     }
     Ok(())
+}
+
+/// A path that holds in every directory; a bare name is left to `PATH`.
+fn located(program: PathBuf) -> Result<PathBuf> {
+    let bare = program.components().count() == 1;
+    Ok(if bare { program } else { std::path::absolute(program)? })
 }
 
 /// Date, machine and versions.
@@ -78,9 +84,10 @@ fn heading(programs: &Programs) -> Result<String> {
     Ok(format!("## Carillon's benchmark, {date}\n\n{cores} cores ({cpu}), {kernel}; {carillon}, Redis {redis}.\n"))
 }
 
+/// The first line that a program prints.
 fn output(program: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).output().with_context(|| program.display().to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let text = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned();
     anyhow::ensure!(output.status.success(), "{} ended with {}", program.display(), output.status);
     Ok(text)
 }

@@ -41,8 +41,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
     }
 
     let how = format!(
-        "{} subscribers, {RATE} pushes a second of {MESSAGE_LEN} bytes through the HTTP API; {turns} turns of {TURN:?} each, \
-         alternating. CPU time is all of the server's: for accepting the pushes, for Redis's client, for the kernel's \
+        "{} subscribers, {RATE} pushes a second of {MESSAGE_LEN} bytes through the HTTP API; {turns} turns of {TURN:?} for \
+         each server, alternating; the ratio is to the first of them. CPU time is all of the server's: for accepting the pushes, for Redis's client, for the kernel's \
          half of each send.",
         count(CLIENTS as u64)
     );

@@ -3,6 +3,7 @@
 use super::{Bench, Cpu};
 use crate::histogram::Quantiles;
 use crate::load::{Pushers, Reuse, Subscribers};
+use crate::process::CpuTime;
 use crate::report::{Table, count, micros, micros_each, quantile, rate};
 use crate::stack::{MESSAGE_LEN, Server};
 use anyhow::Result;
@@ -19,6 +20,7 @@ struct Tally {
     time: Duration,
     cpu: Duration,
     redis: Duration,
+    generator: Duration,
     pushes: u64,
     deliveries: u64,
     refused: u64,
@@ -41,7 +43,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
 
     let how = format!(
         "{} subscribers, {PUSHERS} publishers with a keep-alive connection each, which push {MESSAGE_LEN} bytes whenever \
-         their last push was answered; {turns} turns of {window:?} after {WARM_UP:?} of warm-up, alternating. Latency is from the \
+         their last push was answered; {turns} turns of {window:?} for each server, alternating, after {WARM_UP:?} of warm-up each. Latency is from the \
          request's writing to the subscriber's reading, waiting in sockets' buffers included.",
         count(CLIENTS as u64)
     );
@@ -50,8 +52,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
         "deliveries/s",
         "CPU per delivery",
         "pushes/s",
-        "Redis, cores",
         "server, cores",
+        "Redis, cores",
+        "generator, cores",
         "latency p50",
         "p99",
         "refused",
@@ -66,8 +69,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
             rate(tally.deliveries, tally.time),
             micros(micros_each(tally.cpu, tally.deliveries)),
             rate(tally.pushes, tally.time),
-            cores(tally.redis),
             cores(tally.cpu),
+            cores(tally.redis),
+            cores(tally.generator),
             quantile(&tally.latencies, 0.5),
             quantile(&tally.latencies, 0.99),
             count(tally.refused),
@@ -84,10 +88,11 @@ fn take_turn(server: &Server, clients: &Subscribers, window: Duration, tally: &m
     std::thread::sleep(WARM_UP);
 
     clients.take_latencies();
-    let (start, pushes, deliveries, before) =
-        (Instant::now(), pushers.accepted(), clients.messages(), Cpu::of(server)?);
+    let (start, pushes, deliveries) = (Instant::now(), pushers.accepted(), clients.messages());
+    let (before, generator) = (Cpu::of(server)?, CpuTime::of(std::process::id())?);
     std::thread::sleep(window);
     let (cpu, redis) = Cpu::of(server)?.since(&before);
+    tally.generator += CpuTime::of(std::process::id())?.since(&generator);
     tally.deliveries += clients.messages() - deliveries;
     tally.pushes += pushers.accepted() - pushes;
     tally.time += start.elapsed();

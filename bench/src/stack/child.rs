@@ -3,35 +3,41 @@
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// How long a process may take until it serves.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 
-/// A child process with its output in a file.
+/// The file in a process's directory that takes what it prints.
+const OUTPUT: &str = "output";
+
+/// A child process with a directory of its own.
 pub struct Child {
     name: &'static str,
     process: process::Child,
-    log: PathBuf,
+    directory: TempDir,
 }
 
 impl Child {
-    /// Starts a command; what it prints goes into a file, which is shown if it does not come up.
+    /// Starts a command in a new directory.
     pub fn spawn(name: &'static str, command: &mut Command) -> Result<Self> {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let serial = STARTED.fetch_add(1, Relaxed);
-        let log = std::env::temp_dir().join(format!("carillon-bench-{}-{serial}.log", process::id()));
-        let output = File::create(&log).with_context(|| log.display().to_string())?;
+        Self::spawn_in(TempDir::new()?, name, command)
+    }
+
+    /// Starts a command in a directory, which is removed when the process has ended. What it prints goes into a file
+    /// there, and is shown if the process does not come up.
+    pub fn spawn_in(directory: TempDir, name: &'static str, command: &mut Command) -> Result<Self> {
+        let output = File::create(directory.path().join(OUTPUT))?;
         let process = command
+            .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::from(output.try_clone()?))
             .stderr(Stdio::from(output))
             .spawn()
             .with_context(|| format!("{name} could not be started: {:?}", command.get_program()))?;
-        Ok(Self { name, process, log })
+        Ok(Self { name, process, directory })
     }
 
     /// The process's id.
@@ -41,7 +47,7 @@ impl Child {
 
     /// What the process has printed.
     pub fn output(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        fs::read_to_string(self.directory.path().join(OUTPUT)).unwrap_or_default()
     }
 
     /// Asks again and again until there is an answer; an error when the process ends first or takes too long.
@@ -64,10 +70,9 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // It may have ended by itself, and its file may be gone: all the same.
+        // It may have ended by itself: all the same.
         let _ = self.process.kill();
         let _ = self.process.wait();
-        let _ = fs::remove_file(&self.log);
     }
 }
 

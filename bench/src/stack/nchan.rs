@@ -8,16 +8,16 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use tempfile::TempDir;
 
 pub(super) fn start(nginx: &Path) -> Result<Server> {
     let address = free_address()?;
-    let directory = std::env::temp_dir().join(format!("carillon-bench-nchan-{}", address.port()));
-    fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let file = directory.join("nginx.conf");
-    fs::write(&file, configuration(&directory, address.port())).with_context(|| file.display().to_string())?;
+    let directory = TempDir::new()?;
+    let file = directory.path().join("nginx.conf");
+    fs::write(&file, configuration(directory.path(), address.port())).with_context(|| file.display().to_string())?;
     let mut command = Command::new(nginx);
-    command.arg("-p").arg(&directory).arg("-e").arg(directory.join("error.log")).arg("-c").arg(&file);
-    let mut process = Child::spawn("nginx with nchan", &mut command)?;
+    command.arg("-p").arg(directory.path()).arg("-e").arg(directory.path().join("error.log")).arg("-c").arg(&file);
+    let mut process = Child::spawn_in(directory, "nginx with nchan", &mut command)?;
     process.until(|_| TcpStream::connect(address).ok())?;
     Ok(Server {
         name: "nginx with nchan",

@@ -39,6 +39,11 @@ impl Redis {
         self.figure("memory", "used_memory")?.parse().context("used_memory")
     }
 
+    /// How many commands it has carried out (`total_commands_processed` of `INFO stats`).
+    pub fn commands(&self) -> Result<u64> {
+        self.figure("stats", "total_commands_processed")?.parse().context("total_commands_processed")
+    }
+
     /// Its version.
     pub fn version(&self) -> Result<String> {
         self.figure("server", "redis_version")
