@@ -1,1 +1,113 @@
-//! A cluster of one: the roster is the directory, the bus is a loop-back.
+//! A cluster of one: the roster is the directory, and the bus is a loop-back with the same contract.
+
+use super::{About, Act, Cluster, NodeSummary, Outcome, Pages, Published, State, StoreInfo, carry_out};
+use crate::hub::{Delivery, Hub};
+use crate::model::{Audience, AudienceKind, ConnectionId, Name, NodeId, Push, Result, Seq, Target};
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// Ids in a page of a listing.
+const PAGE: usize = 1000;
+
+/// What one membership, connection or audience costs in the roster, roughly; for `stats`, which wants a figure.
+const BYTES_PER_ENTRY: u64 = 128;
+
+/// One node alone, with its state in its own hub.
+pub struct Embedded {
+    hub: Arc<Hub>,
+    about: About,
+    state: watch::Sender<State>,
+}
+
+impl Embedded {
+    /// The cluster that consists of `hub`.
+    pub fn new(hub: Arc<Hub>, about: About) -> Arc<Self> {
+        Arc::new(Self { hub, about, state: watch::Sender::new(State::Ready) })
+    }
+
+    fn pages(&self, counters: Vec<u32>) -> Pages {
+        let seq = self.hub.seq();
+        let pages: Vec<Vec<u32>> = counters.chunks(PAGE).map(<[u32]>::to_vec).collect();
+        let ids = move |page: Vec<u32>| Ok(page.into_iter().map(|counter| ConnectionId::new(seq, counter)).collect());
+        stream::iter(pages).map(ids).boxed()
+    }
+}
+
+#[async_trait]
+impl Cluster for Embedded {
+    fn node_id(&self) -> NodeId {
+        self.about.id
+    }
+
+    fn seq(&self) -> Seq {
+        self.hub.seq()
+    }
+
+    fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    async fn settle(&self, _audiences: &[Audience]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn publish(&self, push: Push) -> Result<Published> {
+        if let Target::Connection(id) = push.target
+            && !self.hub.exists(id)
+        {
+            return Ok(Published::UnknownConnection);
+        }
+        self.hub.has_room().await;
+        let taken_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        self.hub.deliver(Delivery { push, taken_at });
+        Ok(Published::Taken)
+    }
+
+    async fn request(&self, act: Act, _timeout: Duration) -> Result<Outcome> {
+        Ok(carry_out(&self.hub, self, &act).await)
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeSummary>> {
+        Ok(vec![self.about.summary(self.hub.seq())])
+    }
+
+    async fn store(&self) -> Result<StoreInfo> {
+        let counters = (self.about.counters)();
+        Ok(StoreInfo {
+            memory: (self.hub.count() + self.hub.memberships()) * BYTES_PER_ENTRY,
+            hits: counters.hits,
+            misses: counters.misses,
+            start_time: self.about.start_time,
+            kind: "embedded",
+        })
+    }
+
+    async fn exists(&self, connection: ConnectionId) -> Result<bool> {
+        Ok(self.hub.exists(connection))
+    }
+
+    async fn count_connections(&self) -> Result<u64> {
+        Ok(self.hub.count())
+    }
+
+    async fn count_members(&self, audience: &Audience) -> Result<u64> {
+        Ok(self.hub.local_members(audience))
+    }
+
+    async fn audiences(&self, kind: AudienceKind) -> Result<Vec<(Name, u64)>> {
+        Ok(self.hub.audiences(kind))
+    }
+
+    async fn connections(&self) -> Result<Pages> {
+        Ok(self.pages(self.hub.connections()))
+    }
+
+    async fn members(&self, audience: &Audience) -> Result<Pages> {
+        Ok(self.pages(self.hub.members(audience)))
+    }
+
+    async fn leave(&self) {}
+}

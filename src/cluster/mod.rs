@@ -18,6 +18,7 @@ mod acts;
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Name, NodeCounters, NodeId, Push, Result, Seq};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -30,13 +31,37 @@ pub type Pages = BoxStream<'static, Result<Vec<ConnectionId>>>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Act {
     /// Close one connection with this code and reason.
-    Close { connection: ConnectionId, code: u16, reason: String },
+    Close {
+        /// Which one.
+        connection: ConnectionId,
+        /// The close frame's code (RFC 6455, section 7.4).
+        code: u16,
+        /// The close frame's reason, at most 123 bytes.
+        reason: String,
+    },
     /// Close every member of an audience.
-    CloseAudience { audience: Audience, code: u16, reason: String },
+    CloseAudience {
+        /// Whose members.
+        audience: Audience,
+        /// The close frame's code (RFC 6455, section 7.4).
+        code: u16,
+        /// The close frame's reason, at most 123 bytes.
+        reason: String,
+    },
     /// Make a connection a member of these audiences.
-    Join { connection: ConnectionId, audiences: Vec<Audience> },
+    Join {
+        /// Which one.
+        connection: ConnectionId,
+        /// Of what.
+        audiences: Vec<Audience>,
+    },
     /// Take a connection out of these audiences.
-    Leave { connection: ConnectionId, audiences: Vec<Audience> },
+    Leave {
+        /// Which one.
+        connection: ConnectionId,
+        /// Out of what.
+        audiences: Vec<Audience>,
+    },
 }
 
 /// What came of an [`Act`].
@@ -85,6 +110,33 @@ pub struct NodeSummary {
     pub start_time: u64,
     /// Its own counters, as it last wrote them (at most a second old).
     pub counters: NodeCounters,
+}
+
+/// What a node tells of itself.
+#[derive(Clone)]
+pub struct About {
+    /// Its id for this life.
+    pub id: NodeId,
+    /// Where its HTTP interface listens, for people.
+    pub address: String,
+    /// When it started, in seconds since 1970.
+    pub start_time: u64,
+    /// Its own figures, read whenever they are written or asked for.
+    pub counters: Arc<dyn Fn() -> NodeCounters + Send + Sync>,
+}
+
+impl About {
+    /// The node as the others see it.
+    pub fn summary(&self, seq: Seq) -> NodeSummary {
+        NodeSummary {
+            seq: seq.get(),
+            id: self.id.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: self.address.clone(),
+            start_time: self.start_time,
+            counters: (self.counters)(),
+        }
+    }
 }
 
 /// What the store behind the directory says of itself.

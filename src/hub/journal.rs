@@ -12,20 +12,47 @@ pub(super) const JOURNAL_LIMIT: usize = 65_536;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     /// A connection is there; `details` is the compact JSON object that the directory keeps of it.
-    Opened { counter: u32, details: Arc<str> },
+    Opened {
+        /// Its number on the node.
+        counter: u32,
+        /// Compact JSON.
+        details: Arc<str>,
+    },
     /// A connection is gone. Its memberships have left before, one by one.
-    Closed { counter: u32 },
+    Closed {
+        /// Its number on the node.
+        counter: u32,
+    },
     /// A connection became a member; the audience now has `members` on this node (1: it is the first).
-    Joined { counter: u32, audience: Audience, members: u64 },
+    Joined {
+        /// Its number on the node.
+        counter: u32,
+        /// Which audience.
+        audience: Audience,
+        /// The audience's members on this node after the change.
+        members: u64,
+    },
     /// A connection stopped being a member; the audience now has `members` on this node (0: it was the last).
-    Left { counter: u32, audience: Audience, members: u64 },
+    Left {
+        /// Its number on the node.
+        counter: u32,
+        /// Which audience.
+        audience: Audience,
+        /// The audience's members on this node after the change.
+        members: u64,
+    },
 }
 
 /// What [`Hub::take_changes`](super::Hub::take_changes) hands out.
 #[derive(Debug)]
 pub enum Changes {
     /// The oldest changes, in order, and who waits for exactly these to be written.
-    Some { changes: Vec<Change>, waiters: Vec<oneshot::Sender<()>> },
+    Some {
+        /// What has changed.
+        changes: Vec<Change>,
+        /// Who hears when it is written.
+        waiters: Vec<oneshot::Sender<()>>,
+    },
     /// More changed than the journal holds: take a [`Snapshot`] and write everything anew.
     Overflow,
 }

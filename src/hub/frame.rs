@@ -1,0 +1,90 @@
+//! Server-to-client frames as bytes (RFC 6455, section 5.2): unmasked, never fragmented.
+
+use crate::model::Opcode;
+use bytes::{BufMut, Bytes, BytesMut};
+use fastwebsockets::{Frame, OpCode, Payload};
+
+/// A close frame's reason has at most this many bytes (RFC 6455, section 5.5).
+pub const MAX_CLOSE_REASON: usize = 123;
+
+/// Room for the longest header: two bytes, and eight of length.
+const MAX_HEADER: usize = 16;
+
+fn encode(opcode: OpCode, payload: &[u8]) -> Bytes {
+    let mut head = [0; MAX_HEADER];
+    let length = Frame::new(true, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut head);
+    let mut bytes = BytesMut::with_capacity(length + payload.len());
+    bytes.put_slice(&head[..length]);
+    bytes.put_slice(payload);
+    bytes.freeze()
+}
+
+/// A data message in one frame.
+pub fn message(opcode: Opcode, payload: &[u8]) -> Bytes {
+    match opcode {
+        Opcode::Text => encode(OpCode::Text, payload),
+        Opcode::Binary => encode(OpCode::Binary, payload),
+    }
+}
+
+/// A ping without payload.
+pub fn ping() -> Bytes {
+    encode(OpCode::Ping, &[])
+}
+
+/// The answer to a ping: the same payload, of at most 125 bytes.
+pub fn pong(payload: &[u8]) -> Bytes {
+    encode(OpCode::Pong, payload)
+}
+
+/// A close frame; a reason over [`MAX_CLOSE_REASON`] bytes is cut at a character.
+pub fn close(code: u16, reason: &str) -> Bytes {
+    let mut end = reason.len().min(MAX_CLOSE_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut payload = Vec::with_capacity(2 + end);
+    payload.extend_from_slice(&code.to_be_bytes());
+    payload.extend_from_slice(&reason.as_bytes()[..end]);
+    encode(OpCode::Close, &payload)
+}
+
+/// A close frame without a code, the answer to one that had none.
+pub fn close_empty() -> Bytes {
+    encode(OpCode::Close, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_takes_the_shortest_of_its_three_forms() {
+        for (length, head) in [
+            (0, &[0x81, 0][..]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65535, &[0x81, 126, 0xff, 0xff]),
+            (65536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let frame = message(Opcode::Text, &vec![b'x'; length]);
+            assert_eq!(&frame[..head.len()], head);
+            assert_eq!(frame.len(), head.len() + length);
+        }
+    }
+
+    #[test]
+    fn control_frames_are_as_the_rfc_writes_them() {
+        assert_eq!(&ping()[..], [0x89, 0]);
+        assert_eq!(&pong(b"ab")[..], [0x8a, 2, b'a', b'b']);
+        assert_eq!(&close(1000, "ok")[..], [0x88, 4, 3, 0xe8, b'o', b'k']);
+        assert_eq!(&close_empty()[..], [0x88, 0]);
+        assert_eq!(&message(Opcode::Binary, b"a")[..], [0x82, 1, b'a']);
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_at_a_character() {
+        let frame = close(1000, &format!("{}ї", "x".repeat(122)));
+        assert_eq!(frame.len(), 2 + 2 + 122);
+    }
+}

@@ -1,0 +1,93 @@
+//! The hub's metrics.
+
+use super::socket::CloseReason;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Push-to-socket latencies worth telling apart: from a tenth of a millisecond to the seconds of a node in trouble.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+pub(super) struct HubMetrics {
+    pub(super) open: IntGauge,
+    pub(super) accepted: IntCounter,
+    pub(super) closed: IntCounterVec,
+    pub(super) refused_full: IntCounter,
+    pub(super) audiences: IntGauge,
+    pub(super) memberships: IntGauge,
+    pub(super) joins: IntCounter,
+    pub(super) hits: IntCounter,
+    pub(super) misses: IntCounter,
+    pub(super) deliveries: IntCounter,
+    pub(super) bytes: IntCounter,
+    pub(super) writes: IntCounter,
+    pub(super) messages_per_write: Histogram,
+    pub(super) unsent: IntGauge,
+    pub(super) queued: IntGauge,
+    pub(super) slow_consumers: IntCounter,
+    pub(super) latency: Histogram,
+    pub(super) gaps: IntCounter,
+    pub(super) dropped: IntCounter,
+}
+
+impl HubMetrics {
+    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::with_opts(Opts::new(name, help))?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::with_opts(Opts::new(name, help))?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let closed = IntCounterVec::new(
+            Opts::new("carillon_connections_closed_total", "WebSocket connections closed, by reason."),
+            &["reason"],
+        )?;
+        registry.register(Box::new(closed.clone()))?;
+        for reason in CloseReason::ALL {
+            closed.with_label_values(&[reason.as_str()]);
+        }
+        Ok(Self {
+            open: gauge("carillon_connections_open", "WebSocket connections open now.")?,
+            accepted: counter("carillon_connections_accepted_total", "WebSocket connections taken in.")?,
+            closed,
+            refused_full: counter(
+                "carillon_connections_over_limit_total",
+                "WebSocket handshakes refused because the node has as many connections as it may have.",
+            )?,
+            audiences: gauge("carillon_audiences", "Audiences with members on this node.")?,
+            memberships: gauge("carillon_memberships", "Memberships of this node's connections in audiences.")?,
+            joins: counter("carillon_joins_total", "Memberships made.")?,
+            hits: counter("carillon_audience_hits_total", "Pushes to an audience that found members on this node.")?,
+            misses: counter("carillon_audience_misses_total", "Pushes to an audience that found nobody on this node.")?,
+            deliveries: counter("carillon_deliveries_total", "Messages given to a socket, or to its unsent buffer.")?,
+            bytes: counter("carillon_sent_bytes_total", "Bytes of WebSocket frames given to the kernel.")?,
+            writes: counter("carillon_writes_total", "Write calls on WebSocket connections.")?,
+            messages_per_write: histogram(
+                "carillon_messages_per_write",
+                "Messages that one write call carried, observed once for each batch of a shard.",
+                &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0],
+            )?,
+            unsent: gauge("carillon_unsent_bytes", "Bytes that sockets are owed and the kernel has not taken yet.")?,
+            queued: gauge("carillon_hub_queue_bytes", "Bytes of pushes that wait in the hub for its shards.")?,
+            slow_consumers: counter(
+                "carillon_slow_consumers_total",
+                "Connections closed because they did not read what they were sent.",
+            )?,
+            latency: histogram(
+                "carillon_push_to_socket_seconds",
+                "Time from taking a push, on whatever node, to the last write of a shard's sockets here.",
+                LATENCY_BUCKETS,
+            )?,
+            gaps: counter("carillon_bus_gaps_total", "Connections that may have missed a push.")?,
+            dropped: counter("carillon_hub_dropped_total", "Pushes dropped because the hub's queue was full.")?,
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! A connection's TCP stream, and why connections end.
+
+use bytes::Bytes;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpStream;
+
+/// Buffers handed to one `writev`; more are written by the next.
+pub(super) const MAX_SLICES: usize = 64;
+
+/// A connection's TCP stream, shared by its shard (which writes) and its session (which reads).
+pub struct Socket {
+    stream: TcpStream,
+    heard: AtomicBool,
+}
+
+impl Socket {
+    /// Takes the stream over.
+    pub fn new(stream: TcpStream) -> Arc<Self> {
+        Arc::new(Self { stream, heard: AtomicBool::new(true) })
+    }
+
+    /// The stream, for reading (`readable`, `try_read`); only the shard writes to it.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The session has read something: the connection is alive, whatever pings say.
+    pub fn heard(&self) {
+        if !self.heard.load(Ordering::Relaxed) {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether something was heard since the last call.
+    pub(super) fn was_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
+    }
+
+    /// Writes what the kernel takes now, without waiting. The reactor is asked only after the kernel refused.
+    pub(super) fn write(&self, buffers: &[Bytes]) -> io::Result<usize> {
+        if let [only] = buffers {
+            return self.stream.try_write(only);
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let count = buffers.len().min(MAX_SLICES);
+        for (slice, buffer) in slices.iter_mut().zip(buffers) {
+            *slice = IoSlice::new(buffer);
+        }
+        self.stream.try_write_vectored(&slices[..count])
+    }
+
+    /// Ends the stream in both directions; the session's reader wakes up with its end.
+    pub fn shutdown(&self) {
+        // The only error is that it has ended already, which is what is wanted.
+        let _ = socket2::SockRef::from(&self.stream).shutdown(Shutdown::Both);
+    }
+
+    /// Ends what we send; the peer reads up to the end, and may still send.
+    pub fn shutdown_write(&self) {
+        let _ = socket2::SockRef::from(&self.stream).shutdown(Shutdown::Write);
+    }
+}
+
+/// Why a connection ended; the label `reason` of `carillon_connections_closed_total`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CloseReason {
+    /// The client sent a close frame.
+    Client,
+    /// The stream ended or broke without one.
+    Lost,
+    /// The client broke RFC 6455, or sent what its profile can't take (1002, 1003, 1007).
+    Protocol,
+    /// A message over the limit (1009).
+    TooBig,
+    /// Closed through an API.
+    Api,
+    /// It did not read what it was sent (4008).
+    SlowConsumer,
+    /// It answered no ping.
+    PingTimeout,
+    /// It may have missed a push and was configured to be closed for it (4009).
+    Gap,
+    /// The node is shutting down (1001).
+    GoingAway,
+    /// Another life was found under the node's number (1012).
+    Restart,
+    /// The connection was taken in, but its handshake did not come to an end.
+    Handshake,
+}
+
+impl CloseReason {
+    /// Every reason, for a metric that shows zeros from the start.
+    pub const ALL: [CloseReason; 11] = [
+        Self::Client,
+        Self::Lost,
+        Self::Protocol,
+        Self::TooBig,
+        Self::Api,
+        Self::SlowConsumer,
+        Self::PingTimeout,
+        Self::Gap,
+        Self::GoingAway,
+        Self::Restart,
+        Self::Handshake,
+    ];
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Lost => "lost",
+            Self::Protocol => "protocol_error",
+            Self::TooBig => "message_too_big",
+            Self::Api => "api",
+            Self::SlowConsumer => "slow_consumer",
+            Self::PingTimeout => "ping_timeout",
+            Self::Gap => "gap",
+            Self::GoingAway => "going_away",
+            Self::Restart => "restart",
+            Self::Handshake => "handshake",
+        }
+    }
+}
