@@ -1,5 +1,7 @@
 //! The hub over real loopback sockets: who gets what, in which order, and what a bad reader costs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at its first surprise")]
+
 use bytes::{Buf, Bytes, BytesMut};
 use carillon::hub::{CloseReason, Delivery, GapPolicy, Hub, Opening, Socket, frame};
 use carillon::model::{Audience, AudienceKind, ConnectionId, Exclusions, Limits, Name, Opcode, Push, Target};
@@ -167,7 +169,11 @@ async fn random_operations_deliver_exactly_what_a_plain_model_says() {
                     for expected in expected {
                         assert_eq!(text(&mut client).await, expected, "seed {seed}");
                     }
-                    assert_eq!(next(&mut client).await.unwrap().0, 8, "seed {seed}: nothing but the close frame follows");
+                    assert_eq!(
+                        next(&mut client).await.unwrap().0,
+                        8,
+                        "seed {seed}: nothing but the close frame follows"
+                    );
                 }
                 5 => {
                     let message = format!("all {step}");
@@ -314,11 +320,12 @@ async fn a_push_over_the_queues_limit_is_dropped_and_counted_and_told() {
     let world = World::with(limits, GapPolicy::Tell(frame::message(Opcode::Text, b"gap"))).await;
     let mut client = world.client(&[channel("a")]).await;
     let payload = "x".repeat(30 << 10);
-    world.until("something is dropped", || {
-        world.push(Target::Audience(channel("a")), &payload);
-        world.metric("carillon_hub_dropped_total") > 0.0
-    })
-    .await;
+    world
+        .until("something is dropped", || {
+            world.push(Target::Audience(channel("a")), &payload);
+            world.metric("carillon_hub_dropped_total") > 0.0
+        })
+        .await;
     while text(&mut client).await != "gap" {}
     assert_eq!(world.metric("carillon_bus_gaps_total"), 1.0);
 }

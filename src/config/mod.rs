@@ -6,10 +6,11 @@
 mod parse;
 mod variables;
 
-use crate::hub::GapPolicy;
-use crate::hub::frame;
+use crate::api::{Secrets, Tokens};
+use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
-use crate::session::Profiles;
+use crate::session::origins::AllowedOrigins;
+use crate::session::profiles::Profiles;
 use envconfig::Envconfig;
 use parse::Reader;
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use variables::Raw;
 
 pub use parse::Faults;
-pub use variables::{VARIABLES, Variable};
+pub use variables::{VARIABLES, Variable, table};
 
 /// A secret that is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,13 +70,11 @@ pub struct RedisSettings {
 /// What may change while the node runs: read again on SIGHUP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloadable {
-    /// Tokens of which each opens the HTTP APIs; none: open.
-    pub tokens: Vec<Secret>,
-    /// The token of `/metrics`; none: open.
-    pub metrics_token: Option<Secret>,
-    /// Origins that browsers may connect from; none: any.
-    pub allowed_origins: Vec<String>,
-    /// What is logged, in the syntax of tracing's `EnvFilter`.
+    /// What opens the HTTP APIs and `/metrics`.
+    pub secrets: Secrets,
+    /// Which web pages may connect.
+    pub allowed_origins: AllowedOrigins,
+    /// What is logged: a level, or a list of `module=level`.
     pub log: String,
 }
 
@@ -147,10 +146,12 @@ impl Config {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Limits::default();
 
-        let mut tokens: Vec<Secret> = raw.http_token.into_iter().map(Secret).collect();
-        tokens.extend(raw.token.iter().flat_map(|all| all.split(',')).filter(|t| !t.is_empty()).map(|t| Secret(t.to_owned())));
+        let secrets = Secrets {
+            api: Tokens::new(raw.http_token.as_deref(), raw.token.as_deref()),
+            metrics: Tokens::new(raw.metrics_token.as_deref(), None),
+        };
         let any: IpAddr = IpAddr::from([0, 0, 0, 0]);
-        let default_http_host = if tokens.is_empty() { IpAddr::from([127, 0, 0, 1]) } else { any };
+        let default_http_host = if secrets.api.is_open() { IpAddr::from([127, 0, 0, 1]) } else { any };
         let http_host = read.address("HTTP_HOST", raw.http_host, default_http_host);
         if raw.port.is_some() && raw.ws_port.is_some() && raw.port != raw.ws_port {
             tracing::warn!("both PORT and WS_PORT are set: PORT wins");
@@ -186,7 +187,7 @@ impl Config {
             ws_port,
             http_host,
             http_port: read.port("HTTP_PORT", raw.http_port, 8080),
-            open_without_token: tokens.is_empty() && !http_host.is_loopback(),
+            open_without_token: secrets.api.is_open() && !http_host.is_loopback(),
             metrics_port: raw.metrics_port.map(|port| read.port("METRICS_PORT", Some(port), 0)),
             token_param: raw.http_param.unwrap_or_else(|| "token".to_owned()),
             profiles: read.value("CLIENT_PROFILES", raw.client_profiles, Profiles::default()),
@@ -210,9 +211,8 @@ impl Config {
                 &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)],
             ),
             reloadable: Reloadable {
-                tokens,
-                metrics_token: raw.metrics_token.map(Secret),
-                allowed_origins: raw.allowed_origins.iter().flat_map(|all| parse::list(all)).collect(),
+                secrets,
+                allowed_origins: read.value("ALLOWED_ORIGINS", raw.allowed_origins, AllowedOrigins::default()),
                 log: read.filter("LOG", raw.log, "info"),
             },
         };

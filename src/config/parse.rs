@@ -39,18 +39,20 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// The entries of a comma-separated list, trimmed, without empty ones.
-pub(super) fn list(text: &str) -> impl Iterator<Item = String> {
-    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned)
-}
-
 /// Reads values and notes faults.
 pub(super) struct Reader {
     pub(super) faults: Faults,
 }
 
 impl Reader {
-    fn read<T>(&mut self, name: &str, text: Option<String>, default: T, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> T {
+    fn read<T>(
+        &mut self,
+        name: &str,
+        text: Option<String>,
+        default: T,
+        allowed: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> T {
         let Some(text) = text else { return default };
         parse(text.trim()).unwrap_or_else(|| {
             self.faults.add(name, &text, allowed);
@@ -71,7 +73,13 @@ impl Reader {
         self.read(name, text, default, "a port, 0 to 65535", |text| text.parse().ok())
     }
 
-    pub(super) fn number(&mut self, name: &str, text: Option<String>, default: usize, range: RangeInclusive<usize>) -> usize {
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        text: Option<String>,
+        default: usize,
+        range: RangeInclusive<usize>,
+    ) -> usize {
         let allowed = match range.end() {
             &usize::MAX => format!("a whole number from {}", range.start()),
             end => format!("a whole number from {} to {end}", range.start()),
@@ -170,10 +178,32 @@ mod tests {
 
     #[test]
     fn sizes_and_times_have_units() {
-        for (text, value) in [("0", Some(0)), ("10", Some(10)), ("2KiB", Some(2048)), ("1 MiB", Some(1 << 20)), ("1m", Some(1 << 20)), ("x", None), ("", None), ("-1", None), ("1TiB", None), ("99999999999999999999", None), ("18446744073709551615k", None)] {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("10", Some(10)),
+            ("2KiB", Some(2048)),
+            ("1 MiB", Some(1 << 20)),
+            ("1m", Some(1 << 20)),
+            ("x", None),
+            ("", None),
+            ("-1", None),
+            ("1TiB", None),
+            ("99999999999999999999", None),
+            ("18446744073709551615k", None),
+        ] {
             assert_eq!(parse_bytes(text), value, "{text:?}");
         }
-        for (text, value) in [("0", Some(0)), ("10", Some(10_000)), ("250ms", Some(250)), ("2m", Some(120_000)), ("1h", Some(3_600_000)), ("1.5s", None), ("s", None), ("-1s", None), ("25h", None)] {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("10", Some(10_000)),
+            ("250ms", Some(250)),
+            ("2m", Some(120_000)),
+            ("1h", Some(3_600_000)),
+            ("1.5s", None),
+            ("s", None),
+            ("-1s", None),
+            ("25h", None),
+        ] {
             assert_eq!(parse_duration(text), value.map(Duration::from_millis), "{text:?}");
         }
     }

@@ -15,6 +15,24 @@ pub struct Variable {
     pub meaning: &'static str,
 }
 
+/// All variables for people: lines, or the README's table.
+pub fn table(markdown: bool) -> String {
+    let mut table = String::new();
+    if markdown {
+        table.push_str("| variable | default | meaning |\n|---|---|---|\n");
+    }
+    for Variable { name, default, meaning } in VARIABLES {
+        if markdown {
+            let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
+            table.push_str(&format!("| `{name}` | {default} | {meaning} |\n"));
+        } else {
+            let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+            table.push_str(&format!("{name}{default}\n    {}\n", meaning.replace('`', "")));
+        }
+    }
+    table
+}
+
 macro_rules! variables {
     ($($name:literal $field:ident $default:literal $meaning:literal)*) => {
         /// The variables as they were found, none of them looked at yet.

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -293,6 +294,7 @@ impl Shard {
 
     fn forget(&mut self, counter: u32) {
         let Some(number) = self.index.remove(&counter) else { return };
+        self.hub.held.fetch_sub(1, Ordering::Relaxed);
         self.strike_all(number);
         if let Some(slot) = self.slots[number as usize].take()
             && let Some(backlog) = &slot.backlog
