@@ -63,7 +63,7 @@ pub(super) struct Registrar {
     /// Who waits for something that is not written yet.
     waiters: Vec<oneshot::Sender<()>>,
     /// The connection that wrote last.
-    wrote: i64,
+    wrote: u64,
     /// The figures as last written.
     figures: Vec<(&'static str, String)>,
 }
@@ -181,7 +181,7 @@ impl Registrar {
                 return Err(Anew::Mismatch);
             }
         }
-        self.wrote = wire.id;
+        self.wrote = wire.serial;
         tracing::debug!(
             %registration,
             connections = snapshot.connections.len(),
@@ -256,10 +256,10 @@ impl Registrar {
         if let Some((registration, number)) = self.standing.clone() {
             let batches = batch::of_changes(&changes, &core.keys, &registration);
             let wire = core.lanes.wire_of(slot(&core.keys.node(&registration)), Purpose::Registration).await?;
-            if wire.id != self.wrote {
+            if wire.serial != self.wrote {
                 // A connection made anew: Redis may have, too.
                 self.compare().await?;
-                self.wrote = wire.id;
+                self.wrote = wire.serial;
             }
             self.write_batches(&batches, &registration, number).await?;
             core.metrics.batches.observe(changes.len() as f64);

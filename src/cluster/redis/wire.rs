@@ -16,8 +16,11 @@ use fred::types::config::{Config, ConnectionConfig, PerformanceConfig};
 use fred::types::{ClusterHash, CustomCommand, Message, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
+
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// Why a command has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +117,8 @@ impl Info {
 /// One connection.
 pub(super) struct Wire {
     client: Client,
+    /// Which connection of this process it is; never used again.
+    pub(super) serial: u64,
     /// `CLIENT ID` at its server.
     pub(super) id: i64,
     /// Which life of the server it is connected to.
@@ -141,6 +146,7 @@ impl Wire {
         let mut wire = Self {
             task: running.abort_handle(),
             client,
+            serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
             id: 0,
             run_id: "".into(),
             sharded,
