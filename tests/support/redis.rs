@@ -3,6 +3,7 @@
 //! Every server gets a free port of its own, keeps nothing on disk, and dies with the value that started it; should the
 //! test process itself be killed, a watchdog that waits for the end of a pipe kills the server.
 #![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io;
 use std::net::TcpListener;

@@ -226,14 +226,17 @@ impl Wire {
         let asking = Command::at(command.slot, "ASKING");
         // Both go out in this order before anything else of this task; another task's command between the two would
         // take the permission, so that ours is refused with MOVED, which its caller treats as a failure.
-        let (permission, answer) = tokio::join!(biased; self.run(&asking), self.run(command));
+        // Boxed, as it is rare and would double what every command's future takes.
+        let both = Box::pin(async { tokio::join!(biased; self.run(&asking), self.run(command)) });
+        let (permission, answer) = both.await;
         permission?;
         answer
     }
 
     async fn plain(&self, name: &'static str, args: Vec<Value>) -> Result<Value, Fault> {
         let command = CustomCommand::new_static(name, ClusterHash::FirstKey, false);
-        self.answer(self.client.custom(command, args)).await
+        // Boxed: fred's future has several kilobytes, and would be a part of every future that runs a command.
+        self.answer(Box::pin(self.client.custom(command, args))).await
     }
 
     async fn publish(&self, topic: String, message: Bytes) -> Result<Value, Fault> {
@@ -345,7 +348,7 @@ impl From<Error> for Fault {
         match error.kind() {
             ErrorKind::Backpressure => Self::Busy(super::connect::MAX_COMMANDS_WAITING),
             ErrorKind::Timeout => Self::Unanswered("it took too long".to_owned()),
-            ErrorKind::IO | ErrorKind::Canceled => Self::Unanswered(details.to_owned()),
+            ErrorKind::IO | ErrorKind::Canceled => Self::Unanswered(readable(details).to_owned()),
             _ => moved(details).unwrap_or_else(|| {
                 // What Redis says begins with a word in capitals (RESP specification, "Simple errors"); what fred says doesn't.
                 let code = details.split(' ').next().unwrap_or_default();
@@ -357,6 +360,12 @@ impl From<Error> for Fault {
             }),
         }
     }
+}
+
+/// What the operating system said, out of the form in which fred hands it on.
+fn readable(details: &str) -> &str {
+    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or(details, |(message, _)| message)
 }
 
 /// Reads `MOVED 3999 127.0.0.1:6381` and `ASK …` (Redis Cluster specification, "Redirection").
