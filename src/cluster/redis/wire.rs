@@ -141,7 +141,9 @@ impl Wire {
         metrics: Arc<RedisMetrics>,
     ) -> Result<Arc<Self>, Fault> {
         let client = Client::new(config, Some(performance), Some(connection), None);
-        let running = client.connect();
+        // `wait_for_connect` would miss a failure that comes before it listens.
+        let mut connected = client.reconnect_rx();
+        let mut running = client.connect();
         // Held from here on, so that giving up (a timeout around this) ends fred's task as well.
         let mut wire = Self {
             task: running.abort_handle(),
@@ -154,10 +156,17 @@ impl Wire {
             dead: Arc::new(watch::Sender::new(false)),
             metrics,
         };
-        wire.client.wait_for_connect().await.map_err(|error| match Fault::from(error) {
-            Fault::Refused(why) => Fault::Refused(why),
-            other => Fault::Unreachable(other.text()),
-        })?;
+        tokio::select! {
+            biased;
+            _ = connected.recv() => {}
+            ended = &mut running => return Err(match ended {
+                Ok(Err(error)) => match Fault::from(error) {
+                    Fault::Refused(why) => Fault::Refused(why),
+                    other => Fault::Unreachable(other.text()),
+                },
+                Ok(Ok(())) | Err(_) => Fault::Unreachable("the connection was given up".to_owned()),
+            }),
+        }
         let dead = wire.dead.clone();
         tokio::spawn(async move {
             let _ = running.await;
