@@ -2,6 +2,8 @@
 //!
 //! `UPDATE_README=1 cargo test --test readme` writes them anew.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a surprise is a failure with a backtrace")]
+
 mod support;
 
 use std::collections::BTreeMap;
