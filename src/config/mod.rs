@@ -182,6 +182,10 @@ impl Config {
                 GapPolicy::Count
             }
         };
+        // Read without REDIS_URL as well: a fault in them is one all the same.
+        let node_lease = read.lease("NODE_LEASE", raw.node_lease, Duration::from_secs(10));
+        let allow_eviction = read.flag("REDIS_ALLOW_EVICTION", raw.redis_allow_eviction);
+        let pool = read.number("REDIS_POOL", raw.redis_pool, 8, 1..=1000);
         let config = Self {
             ws_host: read.address("WS_HOST", raw.ws_host, any),
             ws_port,
@@ -197,9 +201,9 @@ impl Config {
                 url: Secret(url),
                 prefix: raw.redis_prefix.unwrap_or_else(|| "carillon:".to_owned()),
                 ca: raw.redis_ca.map(PathBuf::from),
-                node_lease: read.lease("NODE_LEASE", raw.node_lease, Duration::from_secs(10)),
-                allow_eviction: read.flag("REDIS_ALLOW_EVICTION", raw.redis_allow_eviction),
-                pool: read.number("REDIS_POOL", raw.redis_pool, 8, 1..=1000),
+                node_lease,
+                allow_eviction,
+                pool,
             }),
             drain_delay: read.duration("DRAIN_DELAY", raw.drain_delay, Duration::ZERO),
             drain_period: read.duration("DRAIN_PERIOD", raw.drain_period, Duration::from_secs(20)),
