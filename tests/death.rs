@@ -13,7 +13,7 @@ use support::{Census, DEADLINE, Fleet, Listener, Node, RedisServer, eventually};
 const LONG_LEASE: (&str, &str) = ("NODE_LEASE", "10min");
 
 /// The shortest sensible lease.
-const SHORT_LEASE: (&str, &str) = ("NODE_LEASE", "1s");
+const SHORT_LEASE: (&str, &str) = ("NODE_LEASE", "2s");
 
 /// How long the clean-up after a death may take that has to be begun twice.
 const REAPING: Duration = Duration::from_secs(150);

@@ -32,7 +32,7 @@ impl<'a> Bystander<'a> {
 async fn answer_to(to: SocketAddr, bytes: &[u8]) -> Answer {
     let mut raw = Raw::connect(to).await;
     raw.send(bytes).await;
-    raw.answer().await.unwrap()
+    raw.answer().await.unwrap_or_else(|error| panic!("{error} for {:?}", String::from_utf8_lossy(&bytes[..80.min(bytes.len())])))
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn channels_too_many_or_with_names_that_are_none_are_refused_with_value_an
         (format!("/?channel[]={longest}"), 101, ""),
         (format!("/?channel[]={longest}n"), 400, "200"),
         (format!("/?channel[]={}", quoted(&"ї".repeat(101))), 400, "200"),
-        ("/?channel[]=%FF%FE".to_owned(), 400, "UTF-8"),
+        ("/?channel[]=%FF%FE".to_owned(), 400, "utf-8"),
         ("/?channel[]=good&channel[]=a%00b".to_owned(), 400, "control"),
         ("/?channel[k][l]=a".to_owned(), 400, "channel"),
     ] {
@@ -204,7 +204,7 @@ async fn channels_too_many_or_with_names_that_are_none_are_refused_with_value_an
         let answer = raw.answer().await.unwrap();
         assert_eq!(answer.status, status, "{target}: {}", answer.text());
         if status == 400 {
-            assert!(answer.text().contains(says), "{target}: {}", answer.text());
+            assert!(answer.text().to_lowercase().contains(says), "{target}: {}", answer.text());
         }
         bystander.is_served("still").await;
     }
@@ -230,11 +230,11 @@ async fn names_that_are_none_are_refused_by_the_api_with_the_reason() {
     let node = Node::start(&[]).await;
     let too_long = "n".repeat(201);
     for call in ["push&to=channel&message=m", "getChannels", "getConnections", "countConnections", "close&to=channel"] {
-        for (name, says) in [(too_long.as_str(), "200"), ("%FF", "UTF-8"), ("a%0Ab", "control")] {
+        for (name, says) in [(too_long.as_str(), "200"), ("%FF", "utf-8"), ("a%0Ab", "control")] {
             let reply = node.api().call(&format!("action={call}&channel={name}")).await.unwrap();
             assert_eq!(reply["status"], false, "{call} {name}");
             let message = reply["message"].as_str().unwrap_or_default();
-            assert!(message.contains("channel") && message.contains(says), "{call} {name}: {message:?}");
+            assert!(message.contains("channel") && message.to_lowercase().contains(says), "{call} {name}: {message:?}");
         }
     }
 }

@@ -150,6 +150,17 @@ impl Config {
                 GapPolicy::Count
             }
         };
+        // All of it is read without REDIS_URL as well: a fault is one all the same.
+        let redis_url = raw.redis_url.map(|url| read.redis_url("REDIS_URL", url));
+        let redis = RedisConfig {
+            url: String::new(),
+            prefix: read.prefix("REDIS_PREFIX", raw.redis_prefix, &redis.prefix),
+            ca: raw.redis_ca.map(PathBuf::from),
+            node_lease: read.lease("NODE_LEASE", raw.node_lease, redis.node_lease),
+            allow_eviction: read.flag("REDIS_ALLOW_EVICTION", raw.redis_allow_eviction),
+            pool_size: read.number("REDIS_POOL", raw.redis_pool, redis.pool_size, 1..=1000),
+            reap_delay: redis.reap_delay,
+        };
         let config = Self {
             ws_host: read.address("WS_HOST", raw.ws_host, any),
             ws_port,
@@ -161,18 +172,7 @@ impl Config {
             profiles: read.value("CLIENT_PROFILES", raw.client_profiles, Profiles::default()),
             limits,
             gap,
-            redis: match raw.redis_url {
-                None => None,
-                Some(url) => Some(RedisConfig {
-                    url: read.redis_url("REDIS_URL", url),
-                    prefix: read.prefix("REDIS_PREFIX", raw.redis_prefix, &redis.prefix),
-                    ca: raw.redis_ca.map(PathBuf::from),
-                    node_lease: read.lease("NODE_LEASE", raw.node_lease, redis.node_lease),
-                    allow_eviction: read.flag("REDIS_ALLOW_EVICTION", raw.redis_allow_eviction),
-                    pool_size: read.number("REDIS_POOL", raw.redis_pool, redis.pool_size, 1..=1000),
-                    reap_delay: redis.reap_delay,
-                }),
-            },
+            redis: redis_url.map(|url| RedisConfig { url, ..redis }),
             drain_delay: read.duration("DRAIN_DELAY", raw.drain_delay, Duration::ZERO),
             drain_period: read.duration("DRAIN_PERIOD", raw.drain_period, Duration::from_secs(20)),
             workers: read.number("WORKERS", raw.workers, cores, 1..=1024),
