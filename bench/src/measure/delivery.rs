@@ -3,7 +3,7 @@
 use super::{Bench, Cpu};
 use crate::histogram::Quantiles;
 use crate::load::{Pace, Subscribers, push_at};
-use crate::report::{Table, count, micros, micros_each, quantile};
+use crate::report::{Table, count, lost, micros, micros_each, quantile};
 use crate::stack::{MESSAGE_LEN, Server};
 use anyhow::Result;
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
             quantile(&tally.latencies, 0.5),
             quantile(&tally.latencies, 0.99),
             count(tally.deliveries),
-            count((tally.pushes * clients.clients()).saturating_sub(tally.deliveries)),
+            lost(tally.pushes * clients.clients(), tally.deliveries),
         ]);
     }
     Ok(table)
