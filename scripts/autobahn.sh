@@ -22,9 +22,22 @@ fail() {
   exit 2
 }
 
+# The first Python 2.7 that runs: pyenv's python2.7 may be there and refuse.
+find_python() {
+  local python
+  for python in ${PYTHON2:-python2.7 "$HOME"/.pyenv/versions/2.7.*/bin/python}; do
+    if "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (2, 7))' 2>/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
+  fail "no Python 2.7 found; name one in PYTHON2"
+}
+
 install_suite() {
-  local python=${PYTHON2:-$(command -v python2.7 || ls -d "$HOME"/.pyenv/versions/2.7.*/bin/python 2>/dev/null | tail -1)}
-  [[ -n $python ]] || fail "no Python 2.7 found; name one in PYTHON2"
+  export PIP_NO_PYTHON_VERSION_WARNING=1
+  local python
+  python=$(find_python)
   mkdir -p "$home"
   # The last virtualenv that makes environments of Python 2.7.
   "$python" -m pip install -q --target "$home/boot" virtualenv==20.15.1

@@ -184,7 +184,6 @@ impl Hub {
         let Opening { details, audiences, greeting } = opening;
         let mut roster = inner.roster();
         if inner.limits.max_connections > 0 && roster.len() >= inner.limits.max_connections {
-            inner.metrics.refused_full.inc();
             return Err(Full);
         }
         let counter = roster.open(details);

@@ -356,12 +356,12 @@ impl Shard {
             self.owe(&run);
             self.pay().await;
         }
-        let now = micros();
-        for parcel in &run {
-            self.hub.metrics.latency.observe(now.saturating_sub(parcel.taken_at) as f64 / 1e6);
-        }
         let writes = self.tally.writes - writes_before;
         if writes > 0 {
+            let now = micros();
+            for parcel in &run {
+                self.hub.metrics.latency.observe(now.saturating_sub(parcel.taken_at) as f64 / 1e6);
+            }
             let messages = (self.tally.deliveries - deliveries_before) as f64 / writes as f64;
             self.hub.metrics.messages_per_write.observe(messages);
         }
