@@ -185,8 +185,8 @@ impl RedisCluster {
         for _ in 0..ATTEMPTS {
             let bus = free_port().to_string();
             let timeout = "2000";
-            let args =
-                ["--cluster-enabled", "yes", "--cluster-node-timeout", timeout, "--cluster-port", &bus].map(str::to_owned);
+            let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", timeout, "--cluster-port", &bus]
+                .map(str::to_owned);
             let dir = tempfile::tempdir().expect("a directory for redis");
             let mut server = RedisServer { port: free_port(), args: args.to_vec(), dir, running: None };
             if server.try_run().await {
