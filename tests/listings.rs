@@ -81,7 +81,7 @@ async fn a_hundred_thousand_connections_are_listed_without_holding_twice_their_s
         assert_eq!(answer.header("transfer-encoding"), Some("chunked"), "{query}");
         let limit = 2 * answer.body.len() as u64;
         assert!(grown < limit, "{query}: {grown} bytes more for an answer of {}", answer.body.len());
-        println!("{query}: {grown} bytes more for an answer of {} bytes", answer.body.len());
+        eprintln!("{query}: {grown} bytes more for an answer of {} bytes", answer.body.len());
     }
     for listed in [
         node.api().connections().await.unwrap(),
