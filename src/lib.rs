@@ -1,4 +1,53 @@
-//! Carillon: a WebSocket push server.
+//! Carillon: a WebSocket push server. One push, and every bell that should ring rings.
+//!
+//! # The map
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`model`] | ids and their spellings, names, audiences, targets, pushes, limits, the one error type: plain values |
+//! | [`hub`] | a node's own sockets and the local half of every audience: roster, journal, shards that write |
+//! | [`session`] | a WebSocket from its handshake to its end: decoding, profiles' rules, violations |
+//! | [`cluster`] | the contract of directory and bus; `embedded` and `redis` keep it |
+//! | [`service`] | every operation that the interfaces offer, once |
+//! | [`api`] | the HTTP server; the actions API, metrics and health |
+//! | [`config`] | the environment as values, all faults at once; the only reader of the environment |
+//! | [`log`] | how log lines look, and their level |
+//! | [`node`] | puts a node together, runs it, drains it, reloads it |
+//! | [`cli`], [`client`] | the command line: its words, and the commands that are clients of a running node |
+//!
+//! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `config`
+//! knows the types it fills, `node` knows them all, and nobody knows `node` but `main`.
+//!
+//! # A push
+//!
+//! `api` parses a dialect into a [`model::Push`]; [`service`] checks and counts it; [`cluster::Cluster::publish`] is one
+//! `PUBLISH`; on every subscribed node [`hub::Hub::deliver`] encodes it once and hands it to the shards, which write it to
+//! the sockets of its target. Embedded, `publish` goes straight to `deliver`.
+//!
+//! # The invariants
+//!
+//! 1. **One writer.** A registration's keys in Redis are written by its node alone, through one ordered queue, and once it
+//!    is dead by one reaper. Whoever wants something done to a connection asks its owner.
+//! 2. **Death is written, never inferred.** A node's members count while its registration stands in one hash; taken out of
+//!    there, all of them are gone from every answer in the same instant.
+//! 3. **101 means subscribed.** A handshake is answered after hub, directory and subscription have the connection.
+//! 4. **One path.** A push goes over the bus even where publisher and socket are on the same node; one publisher's pushes
+//!    arrive in their order, once (in a Redis Cluster: its pushes to one audience).
+//! 5. **Encode once.** A push becomes bytes on the wire once per node, shared by all its sockets.
+//! 6. **Everything is bounded**, in bytes or entries, with a named thing that happens at the limit.
+//! 7. **Never a false yes.** What Redis did not take is refused; no local-only delivery, no falling back to embedded.
+//! 8. **Reads ask Redis, not nodes.** Nodes are asked only to act.
+//! 9. **Formats stay where they belong.** Only `api` knows its wire formats, only `cluster::redis` knows Redis, and the rules
+//!    of a session know no sockets.
+
+pub mod api;
+pub mod cli;
+pub mod client;
 pub mod cluster;
+pub mod config;
 pub mod hub;
+pub mod log;
 pub mod model;
+pub mod node;
+pub mod service;
+pub mod session;

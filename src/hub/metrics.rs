@@ -11,7 +11,6 @@ pub(super) struct HubMetrics {
     pub(super) open: IntGauge,
     pub(super) accepted: IntCounter,
     pub(super) closed: IntCounterVec,
-    pub(super) refused_full: IntCounter,
     pub(super) audiences: IntGauge,
     pub(super) memberships: IntGauge,
     pub(super) joins: IntCounter,
@@ -58,10 +57,6 @@ impl HubMetrics {
             open: gauge("carillon_connections_open", "WebSocket connections open now.")?,
             accepted: counter("carillon_connections_accepted_total", "WebSocket connections taken in.")?,
             closed,
-            refused_full: counter(
-                "carillon_connections_over_limit_total",
-                "WebSocket handshakes refused because the node has as many connections as it may have.",
-            )?,
             audiences: gauge("carillon_audiences", "Audiences with members on this node.")?,
             memberships: gauge("carillon_memberships", "Memberships of this node's connections in audiences.")?,
             joins: counter("carillon_joins_total", "Memberships made.")?,

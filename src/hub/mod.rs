@@ -24,6 +24,7 @@ use inbox::{Budget, Command, Inbox, Parcel, To};
 use metrics::HubMetrics;
 use roster::Roster;
 use shard::Shard;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -80,6 +81,8 @@ struct Inner {
     inboxes: Vec<Inbox>,
     budget: Arc<Budget>,
     journal_filled: Notify,
+    /// Connections that a shard still knows, those that are being closed included.
+    held: AtomicUsize,
     stop: watch::Receiver<bool>,
 }
 
@@ -163,6 +166,7 @@ impl Hub {
             roster: Mutex::new(Roster::new()),
             inboxes: (0..shards.max(1)).map(|_| Inbox::default()).collect(),
             journal_filled: Notify::new(),
+            held: AtomicUsize::new(0),
             stop: stopped,
         });
         for number in 0..inner.inboxes.len() {
@@ -180,11 +184,11 @@ impl Hub {
         let Opening { details, audiences, greeting } = opening;
         let mut roster = inner.roster();
         if inner.limits.max_connections > 0 && roster.len() >= inner.limits.max_connections {
-            inner.metrics.refused_full.inc();
             return Err(Full);
         }
         let counter = roster.open(details);
         let audiences: roster::Numbers = audiences.iter().filter_map(|a| roster.join(counter, a)).collect();
+        inner.held.fetch_add(1, Ordering::Relaxed);
         inner.metrics.accepted.inc();
         inner.metrics.joins.inc_by(audiences.len() as u64);
         inner.inbox(counter).push(Command::Open { counter, audiences, greeting });
@@ -453,6 +457,11 @@ impl Hub {
     /// Number of connections here.
     pub fn count(&self) -> u64 {
         self.inner.roster().len() as u64
+    }
+
+    /// Number of connections that are not quite over: those in the listings, and those whose close is under way.
+    pub fn held(&self) -> usize {
+        self.inner.held.load(Ordering::Relaxed)
     }
 
     /// Number of memberships here.

@@ -71,6 +71,21 @@ pub struct RedisConfig {
     pub reap_delay: Duration,
 }
 
+impl std::fmt::Debug for RedisConfig {
+    /// Everything but the URL, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { url: _, prefix, ca, node_lease, allow_eviction, pool_size, reap_delay } = self;
+        f.debug_struct("RedisConfig")
+            .field("prefix", prefix)
+            .field("ca", ca)
+            .field("node_lease", node_lease)
+            .field("allow_eviction", allow_eviction)
+            .field("pool_size", pool_size)
+            .field("reap_delay", reap_delay)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for RedisConfig {
     fn default() -> Self {
         Self {
@@ -86,7 +101,7 @@ impl Default for RedisConfig {
 }
 
 /// The shortest lease: others look four times a second and must see it move.
-const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+pub const SHORTEST_LEASE: Duration = Duration::from_secs(2);
 
 /// Why Redis can't be used as it is configured. No text holds the URL.
 #[derive(Debug, thiserror::Error)]

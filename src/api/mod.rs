@@ -1,0 +1,100 @@
+//! The HTTP server and the interfaces that backends use on it.
+//!
+//! - [`server`]: accepting connections, their limits, stopping
+//! - [`routes`]: which interface a request is for
+//! - [`actions`]: the actions API, `/?action=…`
+//! - [`health`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
+//! - [`query`], [`body`]: parameters, as PHP reads them; [`tokens`]: who may call; [`json`], [`answer`]: what goes out
+
+mod actions;
+mod answer;
+mod body;
+#[cfg(test)]
+mod fixture;
+mod health;
+mod json;
+mod metrics;
+pub mod query;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use answer::{Answer, Content};
+pub use tokens::{Secrets, Tokens};
+
+use crate::service::Service;
+use body::Bodies;
+use futures_util::future::BoxFuture;
+use health::Health;
+use hyper::Request;
+use hyper::body::Incoming;
+use metrics::{HttpMetrics, Metrics};
+use prometheus::Registry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Connections that the HTTP server holds at the same time unless told otherwise; each may be reading 96 KiB of headers.
+pub const DEFAULT_CONNECTIONS: u32 = 4096;
+
+/// How the HTTP server behaves.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The parameter that holds the token (`HTTP_PARAM`).
+    pub token_param: String,
+    /// The tokens, as they are at each request.
+    pub secrets: watch::Receiver<Secrets>,
+    /// Whether the node is about to stop, and so not ready for new work.
+    pub draining: watch::Receiver<bool>,
+    /// HTTP connections at the same time on each listener, at least one; more are answered 503 and closed.
+    pub max_connections: u32,
+}
+
+/// Answers WebSocket handshakes where they come in on this server's port.
+pub type Upgrade = Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// What a listener offers.
+#[derive(Clone)]
+pub enum Surface {
+    /// The APIs, metrics and health, and with `Some` WebSockets as well.
+    Full(Option<Upgrade>),
+    /// Metrics and health alone.
+    Operations,
+}
+
+/// The interfaces, as every request meets them.
+pub struct Api {
+    service: Arc<Service>,
+    /// What PHP makes of the token parameter's name.
+    token_param: String,
+    secrets: watch::Receiver<Secrets>,
+    health: Health,
+    metrics: Metrics,
+    http: HttpMetrics,
+    bodies: Bodies,
+    max_connections: u32,
+}
+
+impl Api {
+    /// The interfaces to `service`; `registry` is what `/metrics` shows, and gets this server's own metrics. An error
+    /// where they are registered there already.
+    pub fn new(service: Arc<Service>, config: ApiConfig, registry: &Registry) -> prometheus::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            token_param: query::plain_name(&config.token_param),
+            secrets: config.secrets,
+            health: Health { state: service.state(), draining: config.draining },
+            metrics: Metrics::new(registry, service.clone())?,
+            http: HttpMetrics::new(registry)?,
+            bodies: Bodies::new(service.limits().max_body),
+            max_connections: config.max_connections.max(1),
+            service,
+        }))
+    }
+
+    /// HTTP requests taken since the start, and how many are being answered now; for the node's own counters.
+    pub fn requests(&self) -> (u64, u64) {
+        (self.http.requests(), self.http.active())
+    }
+}

@@ -1,0 +1,120 @@
+//! Accepting HTTP connections: their limits, and how they end.
+
+use super::metrics::Active;
+use super::{Api, Surface};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
+
+/// Bytes of a request's line and headers. hyper takes a URL of up to 64 KiB, which is what a push by GET may need.
+const MAX_HEAD: usize = 96 << 10;
+
+/// How long data may stay unacknowledged before the kernel gives a connection up: a client that asks for a long listing
+/// and doesn't read it.
+const UNREAD: Duration = Duration::from_secs(30);
+
+/// The pause after accept failed for want of resources, so that those who hold them can get on.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection over the limit is told. It is not read from, so that it costs nothing else.
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+impl Api {
+    /// Serves what `surface` offers until `shutdown` is true (or its sender gone): no new connection is accepted from then
+    /// on, requests under way are answered, idle connections closed. Returns when the last one has ended.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, surface: Surface, mut shutdown: watch::Receiver<bool>) {
+        // What is not sent may wait for ever on a WebSocket, whose unread bytes have limits of their own.
+        let unread = match surface {
+            Surface::Full(Some(_)) => None,
+            Surface::Full(None) | Surface::Operations => Some(UNREAD),
+        };
+        // Each listener has a limit of its own, so that probes on a port of their own get through when the API's is full.
+        let permits = Arc::new(Semaphore::new(self.max_connections as usize));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = told_to_stop(&mut shutdown) => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => match permits.clone().try_acquire_owned() {
+                    Ok(permit) => {
+                        prepare(&stream, unread);
+                        let connection = self.clone().connection(stream, peer, surface.clone(), shutdown.clone());
+                        tokio::spawn(async move {
+                            connection.await;
+                            drop(permit);
+                        });
+                    }
+                    Err(_) => {
+                        self.http.refused.inc();
+                        // Whether all of it fits in the socket's buffer is the client's luck.
+                        let _ = stream.try_write(BUSY);
+                    }
+                },
+                Err(error) => {
+                    self.http.accept_errors.inc();
+                    tracing::warn!(%error, "accepting an http connection failed");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        // An error would mean that the semaphore is closed, which it never is.
+        let _ = permits.acquire_many(self.max_connections).await;
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        surface: Surface,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let _open = Active::new(&self.http.connections);
+        let service = service_fn(|request| {
+            let (api, surface) = (&self, &surface);
+            async move { Ok::<_, Infallible>(api.handle(request, peer, surface).await) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // Also the longest that a connection may be idle between two requests.
+            .header_read_timeout(self.service.limits().handshake_timeout)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut served = pin!(served);
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            () = told_to_stop(&mut shutdown) => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "http connection ended with an error");
+        }
+    }
+}
+
+async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left to tell.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn prepare(stream: &TcpStream, unread: Option<Duration>) {
+    // Without these an answer is late, or a dead client is noticed late: no reason to refuse the connection.
+    let options = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_user_timeout(unread));
+    if let Err(error) = options {
+        tracing::debug!(%error, "setting options of an http connection failed");
+    }
+}

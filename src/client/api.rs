@@ -1,0 +1,161 @@
+//! The actions API from its other side: calls as the contract has them, answers as values.
+
+use super::failure::Failure;
+use super::http::{Http, excerpt, shown};
+use crate::cli::ClientOptions;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+use std::fs;
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+/// What a node answers to a call.
+#[derive(Deserialize)]
+struct Answer {
+    status: bool,
+    message: Option<String>,
+    response: Option<Value>,
+}
+
+/// The parameters of a call beside `action`.
+pub(super) type Parameters<'a> = [(&'a str, &'a str)];
+
+/// A node's HTTP API.
+pub(super) struct Api {
+    http: Http,
+    base: Url,
+    authorization: Option<HeaderValue>,
+}
+
+impl Api {
+    /// The API that `options` name, with their token.
+    pub(super) fn new(options: &ClientOptions) -> Result<Self, Failure> {
+        let authorization = token(options)?.map(|token| bearer(&token)).transpose()?;
+        let http = Http::new(options.api.scheme() == "https", options.timeout)?;
+        Ok(Self { http, base: options.api.clone(), authorization })
+    }
+
+    /// A call that only asks: by GET, its parameters in the query. The result is `response`.
+    pub(super) async fn ask(&self, action: &str, parameters: &Parameters<'_>) -> Result<Value, Failure> {
+        let mut url = self.base.clone();
+        url.query_pairs_mut().append_pair("action", action).extend_pairs(parameters);
+        let answer = self.call(&url, Request::get(url.as_str()), Bytes::new()).await?;
+        answer.response.ok_or_else(|| Failure::refused(format!("{} answered {action} without a response", shown(&url))))
+    }
+
+    /// A call that changes something: by POST, its parameters in a form, as URLs end in logs and have limits of length.
+    pub(super) async fn tell(&self, action: &str, parameters: &Parameters<'_>) -> Result<(), Failure> {
+        let mut url = self.base.clone();
+        url.query_pairs_mut().append_pair("action", action);
+        let form = Serializer::new(String::new()).extend_pairs(parameters).finish();
+        let request = Request::post(url.as_str()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.call(&url, request, Bytes::from(form)).await.map(drop)
+    }
+
+    /// The status and the body's first line of one of the fixed paths, such as `readyz`.
+    pub(super) async fn probe(&self, base: &Url, path: &str) -> Result<(StatusCode, String), Failure> {
+        let url = base.join(path).map_err(|error| Failure::Usage(format!("{}: {error}", shown(base))))?;
+        let request = finished(Request::get(url.as_str()), Bytes::new())?;
+        let (head, body) = self.http.send(&url, request).await?.into_parts();
+        Ok((head.status, excerpt(&self.http.body(&url, body).await?)))
+    }
+
+    async fn call(&self, url: &Url, request: hyper::http::request::Builder, body: Bytes) -> Result<Answer, Failure> {
+        let mut request = finished(request, body)?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        let (head, body) = self.http.send(url, request).await?.into_parts();
+        let body = self.http.body(url, body).await?;
+        understood(url, head.status, &body)
+    }
+}
+
+fn finished(request: hyper::http::request::Builder, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
+    request.body(Full::new(body)).map_err(|error| Failure::Usage(format!("can't make a request of it: {error}")))
+}
+
+/// Separates what a node answered from what anything else on the way did.
+fn understood(url: &Url, status: StatusCode, body: &[u8]) -> Result<Answer, Failure> {
+    let answer: Answer = serde_json::from_slice(body).map_err(|_| Failure::Refused {
+        message: format!("{} answered {status}: {}", shown(url), excerpt(body)),
+        advice: (!status.is_server_error())
+            .then_some("this is no answer of the actions API: does --api name the HTTP port of a node?"),
+    })?;
+    if answer.status {
+        return Ok(answer);
+    }
+    let message = answer.message.unwrap_or_else(|| "no such connection".into());
+    let advice = (message == "access deny")
+        .then_some("the node wants its HTTP_TOKEN: give it by --token-file or CARILLON_TOKEN_FILE");
+    Err(Failure::Refused { message, advice })
+}
+
+/// The token that was given in any way; an empty one is none.
+fn token(options: &ClientOptions) -> Result<Option<String>, Failure> {
+    let file = options.token_file.as_deref().filter(|file| !file.is_empty());
+    let token = match file {
+        Some(file) => Some(fs::read_to_string(file).map_err(|error| {
+            Failure::Usage(format!("can't read the token file {}: {error}", file.to_string_lossy()))
+        })?),
+        None => options.token.clone(),
+    };
+    Ok(token.map(|token| token.trim_end_matches(['\r', '\n']).to_owned()).filter(|token| !token.is_empty()))
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_bytes(format!("Bearer {token}").as_bytes())
+        .map_err(|_| Failure::Usage("the token has a control character, which cannot be sent".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> (String, bool) {
+        let url = Url::parse("http://localhost:8080/?action=push").unwrap();
+        match understood(&url, StatusCode::from_u16(status).unwrap(), body.as_bytes()) {
+            Err(Failure::Refused { message, advice }) => (message, advice.is_some()),
+            _ => panic!("{body} was not refused"),
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_node_said() {
+        let cases = [
+            (r#"{"status":false,"message":"access deny","request":{}}"#, "access deny", true),
+            (
+                r#"{"status":false,"message":"push not accepted: redis is away","request":[]}"#,
+                "push not accepted: redis is away",
+                false,
+            ),
+            (r#"{"status":false,"request":{}}"#, "no such connection", false),
+        ];
+        for (body, message, advised) in cases {
+            assert_eq!(refusal(200, body), (message.into(), advised), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_of_the_api_is_shown_with_its_status() {
+        let (message, advised) = refusal(404, "<html>\nNot Found");
+        assert_eq!((message.as_str(), advised), ("http://localhost:8080/ answered 404 Not Found: <html>", true));
+        let (message, advised) = refusal(502, "");
+        assert_eq!((message.as_str(), advised), ("http://localhost:8080/ answered 502 Bad Gateway: ", false));
+    }
+
+    #[test]
+    fn a_token_is_sent_whole_and_never_shown() {
+        let header = bearer("sëcret").unwrap();
+        assert_eq!(header.as_bytes(), "Bearer sëcret".as_bytes());
+        assert_eq!(format!("{header:?}"), "Sensitive");
+        let failure = bearer("sec\nret").unwrap_err().to_string();
+        assert!(!failure.contains("sec") && !failure.contains("ret"), "{failure}");
+    }
+}

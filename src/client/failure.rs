@@ -1,0 +1,80 @@
+//! Why a client command did not do what it was asked, and what its user can do about it.
+
+use super::output;
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+/// Why a command failed. Which variant it is decides the exit code.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The server was reached and said no.
+    #[error("{message}")]
+    Refused {
+        /// What it said.
+        message: String,
+        /// What to do about it, where that is known.
+        advice: Option<&'static str>,
+    },
+    /// What was typed can't be carried out.
+    #[error("{0}")]
+    Usage(String),
+    /// No server there, no answer in time, or the connection was lost.
+    #[error("{message}")]
+    Unreachable {
+        /// What was tried and how it ended.
+        message: String,
+        /// What to do about it, where that is known.
+        advice: Option<&'static str>,
+    },
+    /// Standard output did not take the result.
+    #[error("can't write to standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// A refusal about which nothing more is known than its text.
+    pub(super) fn refused(message: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), advice: None }
+    }
+
+    /// A failure to reach the server about which nothing more is known than its text.
+    pub(super) fn unreachable(message: impl Into<String>) -> Self {
+        Self::Unreachable { message: message.into(), advice: None }
+    }
+
+    /// Whether the reader of a pipe went away: it has what it wanted, so that is an end and not an error.
+    fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Writes it to standard error, with the advice on a line of its own.
+    pub(super) fn tell(&self) {
+        if self.is_closed_pipe() {
+            return;
+        }
+        output::note(&self.to_string());
+        if let Self::Refused { advice: Some(advice), .. } | Self::Unreachable { advice: Some(advice), .. } = self {
+            output::note(advice);
+        }
+    }
+
+    /// The exit code that `carillon --help` documents for it.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Output(_) if self.is_closed_pipe() => ExitCode::SUCCESS,
+            Self::Refused { .. } | Self::Output(_) => ExitCode::from(1),
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Unreachable { .. } => ExitCode::from(3),
+        }
+    }
+}
+
+/// The innermost cause of an error: HTTP libraries wrap "connection refused" in layers that only say "connect error".
+pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,128 @@
+//! HTTP and TLS for all commands: one request, one answer, one limit of time.
+
+use super::failure::{Failure, root_cause};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::{ClientConfig, RootCertStore};
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use url::Url;
+
+/// Bytes of an answer that are read at most: a listing of ten million connections fits.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// A client for one server.
+pub(super) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    timeout: Duration,
+}
+
+impl Http {
+    /// A client that speaks TLS if `secure` is set, trusting the system's certificate authorities (or those that
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name). Each request and each body must be there within `timeout`.
+    pub(super) fn new(secure: bool, timeout: Duration) -> Result<Self, Failure> {
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls_config(secure)?).https_or_http().enable_http1().build();
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), timeout })
+    }
+
+    /// Sends a request for `url` and waits for the head of the answer.
+    pub(super) async fn send(&self, url: &Url, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+        match timeout(self.timeout, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failure::Unreachable {
+                message: format!("can't reach {}: {}", shown(url), root_cause(&error)),
+                advice: match is_tls(&error) {
+                    true => Some("SSL_CERT_FILE names a file with the certificate authorities to trust (PEM)"),
+                    false => error.is_connect().then_some(
+                        "is a node running there? `carillon` starts one; --api and --url (of listen) name another",
+                    ),
+                },
+            }),
+            Err(_) => Err(self.too_late(url)),
+        }
+    }
+
+    /// Reads the body of an answer from `url` to its end.
+    pub(super) async fn body(&self, url: &Url, body: Incoming) -> Result<Bytes, Failure> {
+        match timeout(self.timeout, Limited::new(body, MAX_ANSWER).collect()).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) => {
+                Err(Failure::unreachable(format!("the answer of {} broke off: {}", shown(url), root_cause(&*error))))
+            }
+            Err(_) => Err(self.too_late(url)),
+        }
+    }
+
+    fn too_late(&self, url: &Url) -> Failure {
+        Failure::Unreachable {
+            message: format!("{} did not answer within {} s", shown(url), self.timeout.as_secs_f64()),
+            advice: Some("--timeout gives it more time"),
+        }
+    }
+}
+
+/// A URL as messages may show it: without user, password and query, which may hold secrets.
+pub(super) fn shown(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+/// The beginning of an answer's body as a message can show it: the first line, cut to a readable length.
+pub(super) fn excerpt(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).lines().next().unwrap_or_default().chars().take(200).collect()
+}
+
+/// Whether it was encryption, not the network, that failed.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let mut error = Some(error);
+    while let Some(layer) = error {
+        // The source of an io error is that of the error within it, which would be passed over.
+        let inner = layer.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        error = layer.source();
+    }
+    false
+}
+
+fn tls_config(secure: bool) -> Result<ClientConfig, Failure> {
+    let mut roots = RootCertStore::empty();
+    // Reading a system's certificates takes milliseconds, so it is left out where nothing will be encrypted.
+    if secure {
+        let found = rustls_native_certs::load_native_certs();
+        let (trusted, _) = roots.add_parsable_certificates(found.certs);
+        if trusted == 0 {
+            return Err(Failure::Usage(
+                "no certificate authorities found on this system; name a file with them in SSL_CERT_FILE".into(),
+            ));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::Usage(format!("can't use tls: {error}")))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_url_keeps_no_secrets() {
+        let url = Url::parse("https://me:secret@example.org:8443/api/?token=secret#secret").unwrap();
+        assert_eq!(shown(&url), "https://example.org:8443/api/");
+        assert_eq!(shown(&Url::parse("ws://[::1]:8090/live").unwrap()), "ws://[::1]:8090/live");
+    }
+}

@@ -1,0 +1,216 @@
+//! The configuration: read once from the environment, all faults reported at once, plain values from then on.
+//!
+//! This is the only reader of the environment. An empty variable is an unset one, and every variable `X` may be given
+//! as `X_FILE`, the path of a file with the value (without its trailing line break), which is read again on SIGHUP.
+
+mod parse;
+mod variables;
+
+use crate::api::{Secrets, Tokens};
+use crate::cluster::redis::RedisConfig;
+use crate::hub::{GapPolicy, frame};
+use crate::model::{Limits, Opcode};
+use crate::session::origins::AllowedOrigins;
+use crate::session::profiles::Profiles;
+use envconfig::Envconfig;
+use parse::Reader;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use variables::Raw;
+
+pub use parse::Faults;
+pub use variables::{VARIABLES, Variable, table};
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What may change while the node runs: read again on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloadable {
+    /// What opens the HTTP APIs and `/metrics`.
+    pub secrets: Secrets,
+    /// Which web pages may connect.
+    pub allowed_origins: AllowedOrigins,
+    /// What is logged: a level, or a list of `module=level`.
+    pub log: String,
+}
+
+/// Everything a node is told from outside.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address of the WebSocket port.
+    pub ws_host: IpAddr,
+    /// The WebSocket port; 0 takes a free one.
+    pub ws_port: u16,
+    /// Address of the HTTP port.
+    pub http_host: IpAddr,
+    /// The HTTP port; 0 takes a free one. May be the WebSocket port.
+    pub http_port: u16,
+    /// Whether the HTTP port is reachable from elsewhere without a token: a warning at start.
+    pub open_without_token: bool,
+    /// A port of its own for `/metrics`, `/livez` and `/readyz`, on the HTTP port's address.
+    pub metrics_port: Option<u16>,
+    /// Name of the query parameter that holds the token.
+    pub token_param: String,
+    /// Which profile a path has.
+    pub profiles: Profiles,
+    /// Limits of clients and backends.
+    pub limits: Limits,
+    /// What is done about a gap.
+    pub gap: GapPolicy,
+    /// The cluster's Redis; none: the state is embedded.
+    pub redis: Option<RedisConfig>,
+    /// Time between being told to stop and closing sockets, for load balancers to notice.
+    pub drain_delay: Duration,
+    /// Time over which sockets are closed.
+    pub drain_period: Duration,
+    /// Worker threads of the runtime.
+    pub workers: usize,
+    /// Shards of the hub.
+    pub shards: usize,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// What may change while the node runs.
+    pub reloadable: Reloadable,
+}
+
+impl Config {
+    /// Reads the environment of this process.
+    pub fn from_env() -> Result<Self, Faults> {
+        Self::from_variables(std::env::vars_os().filter_map(|(name, value)| {
+            // A value that isn't Unicode is kept, changed, so that its variable is reported if it is one of ours.
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        }))
+    }
+
+    /// Reads variables from anywhere, for tests and for programs that have their own.
+    pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let values = resolve(variables.into_iter().collect(), &mut faults);
+        // Every field is an optional string, so this can't fail; what it finds is parsed below, every fault of it.
+        let raw = match Raw::init_from_hashmap(&values) {
+            Ok(raw) => raw,
+            Err(error) => {
+                faults.add("environment", "", &error.to_string());
+                return Err(faults);
+            }
+        };
+        Self::parse(raw, faults)
+    }
+
+    fn parse(raw: Raw, faults: Faults) -> Result<Self, Faults> {
+        let mut read = Reader { faults };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let defaults = Limits::default();
+        let redis = RedisConfig::default();
+
+        let secrets = Secrets {
+            api: Tokens::new(raw.http_token.as_deref(), raw.token.as_deref()),
+            metrics: Tokens::new(raw.metrics_token.as_deref(), None),
+        };
+        let any: IpAddr = IpAddr::from([0, 0, 0, 0]);
+        let default_http_host = if secrets.api.is_open() { IpAddr::from([127, 0, 0, 1]) } else { any };
+        let http_host = read.address("HTTP_HOST", raw.http_host, default_http_host);
+        if raw.port.is_some() && raw.ws_port.is_some() && raw.port != raw.ws_port {
+            tracing::warn!("both PORT and WS_PORT are set: PORT wins");
+        }
+        let ws_port = match raw.port {
+            Some(port) => read.port("PORT", Some(port), 8090),
+            None => read.port("WS_PORT", raw.ws_port, 8090),
+        };
+        let limits = Limits {
+            max_message: read.bytes("MAX_MESSAGE", raw.max_message, defaults.max_message, 1),
+            max_push: read.bytes("MAX_PUSH", raw.max_push, defaults.max_push, 1),
+            max_body: read.bytes("MAX_BODY", raw.max_body, defaults.max_body, 1),
+            handshake_timeout: read.duration("HANDSHAKE_TIMEOUT", raw.handshake_timeout, defaults.handshake_timeout),
+            max_channels: read.number("MAX_CHANNELS", raw.max_channels, defaults.max_channels, 1..=1_000_000),
+            max_unsent: read.bytes("MAX_UNSENT", raw.max_unsent, defaults.max_unsent, 0),
+            max_connections: read.number("MAX_CONNECTIONS", raw.max_connections, 0, 0..=usize::MAX),
+            ping_interval: read.duration("PING_INTERVAL", raw.ping_interval, defaults.ping_interval),
+            hub_queue: read.bytes("HUB_QUEUE", raw.hub_queue, defaults.hub_queue, 1 << 16),
+            act_timeout: read.duration("ACT_TIMEOUT", raw.act_timeout, defaults.act_timeout),
+            connect_timeout: read.duration("CONNECT_TIMEOUT", raw.connect_timeout, defaults.connect_timeout),
+        };
+        let gap = match (read.flag("GAP_CLOSE", raw.gap_close), raw.gap_message) {
+            (true, None) => GapPolicy::Close,
+            (false, Some(message)) => GapPolicy::Tell(frame::message(Opcode::Text, message.as_bytes())),
+            (false, None) => GapPolicy::Count,
+            (true, Some(message)) => {
+                read.faults.add("GAP_MESSAGE", &message, "nothing, as GAP_CLOSE is set: one of the two");
+                GapPolicy::Count
+            }
+        };
+        // All of it is read without REDIS_URL as well: a fault is one all the same.
+        let redis_url = raw.redis_url.map(|url| read.redis_url("REDIS_URL", url));
+        let redis = RedisConfig {
+            url: String::new(),
+            prefix: read.prefix("REDIS_PREFIX", raw.redis_prefix, &redis.prefix),
+            ca: raw.redis_ca.map(PathBuf::from),
+            node_lease: read.lease("NODE_LEASE", raw.node_lease, redis.node_lease),
+            allow_eviction: read.flag("REDIS_ALLOW_EVICTION", raw.redis_allow_eviction),
+            pool_size: read.number("REDIS_POOL", raw.redis_pool, redis.pool_size, 1..=1000),
+            reap_delay: redis.reap_delay,
+        };
+        let config = Self {
+            ws_host: read.address("WS_HOST", raw.ws_host, any),
+            ws_port,
+            http_host,
+            http_port: read.port("HTTP_PORT", raw.http_port, 8080),
+            open_without_token: secrets.api.is_open() && !http_host.is_loopback(),
+            metrics_port: raw.metrics_port.map(|port| read.port("METRICS_PORT", Some(port), 0)),
+            token_param: raw.http_param.unwrap_or_else(|| "token".to_owned()),
+            profiles: read.value("CLIENT_PROFILES", raw.client_profiles, Profiles::default()),
+            limits,
+            gap,
+            redis: redis_url.map(|url| RedisConfig { url, ..redis }),
+            drain_delay: read.duration("DRAIN_DELAY", raw.drain_delay, Duration::ZERO),
+            drain_period: read.duration("DRAIN_PERIOD", raw.drain_period, Duration::from_secs(20)),
+            workers: read.number("WORKERS", raw.workers, cores, 1..=1024),
+            shards: read.number("HUB_SHARDS", raw.hub_shards, cores, 1..=1024),
+            log_format: read.choice(
+                "LOG_FORMAT",
+                raw.log_format,
+                &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)],
+            ),
+            reloadable: Reloadable {
+                secrets,
+                allowed_origins: read.value("ALLOWED_ORIGINS", raw.allowed_origins, AllowedOrigins::default()),
+                log: read.filter("LOG", raw.log, "info"),
+            },
+        };
+        if read.faults.is_empty() { Ok(config) } else { Err(read.faults) }
+    }
+}
+
+/// Empty is unset, and `X_FILE` is the file with the value of `X`.
+fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashMap<String, String> {
+    variables.retain(|_, value| !value.is_empty());
+    for Variable { name, .. } in VARIABLES {
+        let file_name = format!("{name}_FILE");
+        let Some(path) = variables.remove(&file_name) else { continue };
+        if variables.contains_key(*name) {
+            faults.add(&file_name, &path, &format!("nothing, as {name} is set: one of the two"));
+            continue;
+        }
+        match std::fs::read_to_string(Path::new(&path)) {
+            Ok(value) => {
+                let value = value.trim_end_matches(['\r', '\n']);
+                if !value.is_empty() {
+                    variables.insert((*name).to_owned(), value.to_owned());
+                }
+            }
+            Err(error) => faults.add(&file_name, &path, &format!("the path of a readable text file ({error})")),
+        }
+    }
+    variables
+}

@@ -1,0 +1,214 @@
+//! Values out of texts. A fault is noted and a default goes on in its place, so that all faults are found in one run.
+
+use crate::cluster::redis::SHORTEST_LEASE;
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Everything that is wrong with the environment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Faults(Vec<String>);
+
+impl Faults {
+    pub(super) fn add(&mut self, name: &str, value: &str, allowed: &str) {
+        // Names that hold secrets don't have their value shown.
+        let secret = name.contains("TOKEN") || name.contains("REDIS_URL");
+        let shown = if secret { "(not shown)".to_owned() } else { format!("{:?}", shortened(value)) };
+        self.0.push(format!("{name}={shown}: allowed is {allowed}"));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Values can be files of any size; a line of log can't.
+fn shortened(value: &str) -> String {
+    match value.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// Reads values and notes faults.
+pub(super) struct Reader {
+    pub(super) faults: Faults,
+}
+
+impl Reader {
+    fn read<T>(
+        &mut self,
+        name: &str,
+        text: Option<String>,
+        default: T,
+        allowed: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> T {
+        let Some(text) = text else { return default };
+        parse(text.trim()).unwrap_or_else(|| {
+            self.faults.add(name, &text, allowed);
+            default
+        })
+    }
+
+    pub(super) fn address(&mut self, name: &str, text: Option<String>, default: IpAddr) -> IpAddr {
+        let allowed = "an IP address such as 127.0.0.1, 0.0.0.0 or ::, or localhost";
+        self.read(name, text, default, allowed, |text| match text {
+            "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
+            "*" => Some(IpAddr::from([0, 0, 0, 0])),
+            text => text.parse().ok(),
+        })
+    }
+
+    pub(super) fn port(&mut self, name: &str, text: Option<String>, default: u16) -> u16 {
+        self.read(name, text, default, "a port, 0 to 65535", |text| text.parse().ok())
+    }
+
+    pub(super) fn number<N: FromStr + PartialOrd + fmt::Display>(
+        &mut self,
+        name: &str,
+        text: Option<String>,
+        default: N,
+        range: RangeInclusive<N>,
+    ) -> N {
+        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(name, text, default, &allowed, |text| text.parse().ok().filter(|number| range.contains(number)))
+    }
+
+    pub(super) fn bytes(&mut self, name: &str, text: Option<String>, default: usize, least: usize) -> usize {
+        let allowed = format!("a size such as 65536, 512KiB or 1MiB, at least {least}");
+        self.read(name, text, default, &allowed, |text| parse_bytes(text).filter(|bytes| *bytes >= least))
+    }
+
+    pub(super) fn duration(&mut self, name: &str, text: Option<String>, default: Duration) -> Duration {
+        self.read(name, text, default, "a time such as 500ms, 10s or 2m (a bare number is seconds)", parse_duration)
+    }
+
+    pub(super) fn lease(&mut self, name: &str, text: Option<String>, default: Duration) -> Duration {
+        let allowed = format!("a time of at least {SHORTEST_LEASE:?}, such as 10s");
+        self.read(name, text, default, &allowed, |text| parse_duration(text).filter(|lease| *lease >= SHORTEST_LEASE))
+    }
+
+    pub(super) fn flag(&mut self, name: &str, text: Option<String>) -> bool {
+        self.read(name, text, false, "true or false", |text| match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
+            _ => None,
+        })
+    }
+
+    /// The first choice is the default.
+    pub(super) fn choice<T: Copy>(&mut self, name: &str, text: Option<String>, choices: &[(&str, T)]) -> T {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let find = |text: &str| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        self.read(name, text, choices[0].1, &names.join(", "), find)
+    }
+
+    /// A value whose own parser says what is wrong with it.
+    pub(super) fn value<T: FromStr<Err: fmt::Display>>(&mut self, name: &str, text: Option<String>, default: T) -> T {
+        let Some(text) = text else { return default };
+        match text.parse() {
+            Ok(value) => value,
+            Err(error) => {
+                self.faults.add(name, &text, &error.to_string());
+                default
+            }
+        }
+    }
+
+    pub(super) fn filter(&mut self, name: &str, text: Option<String>, default: &str) -> String {
+        let allowed = "error, warn, info, debug, trace, or a list such as info,carillon::cluster=debug";
+        self.read(name, text, default.to_owned(), allowed, |text| {
+            text.parse::<tracing_subscriber::filter::Targets>().ok().map(|_| text.to_owned())
+        })
+    }
+
+    /// The URL as it is; what is wrong with it is noted.
+    pub(super) fn redis_url(&mut self, name: &str, text: String) -> String {
+        let schemes = ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
+        let fits = url::Url::parse(&text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
+        if !fits {
+            self.faults.add(name, &text, &format!("a URL with a host and one of the schemes {}", schemes.join(", ")));
+        }
+        text
+    }
+
+    pub(super) fn prefix(&mut self, name: &str, text: Option<String>, default: &str) -> String {
+        let allowed = "a text without braces, which would change which keys lie together in a Redis Cluster";
+        self.read(name, text, default.to_owned(), allowed, |text| (!text.contains(['{', '}'])).then(|| text.to_owned()))
+    }
+}
+
+fn parse_bytes(text: &str) -> Option<usize> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: usize = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" | "kb" => 1 << 10,
+        "m" | "mib" | "mb" => 1 << 20,
+        "g" | "gib" | "gb" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let milliseconds = match text[digits..].trim() {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    // A day is the longest that makes sense anywhere here, and keeps sums of times from overflowing.
+    number.checked_mul(milliseconds).filter(|ms| *ms <= 86_400_000).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("10", Some(10)),
+            ("2KiB", Some(2048)),
+            ("1 MiB", Some(1 << 20)),
+            ("1m", Some(1 << 20)),
+            ("x", None),
+            ("", None),
+            ("-1", None),
+            ("1TiB", None),
+            ("99999999999999999999", None),
+            ("18446744073709551615k", None),
+        ] {
+            assert_eq!(parse_bytes(text), value, "{text:?}");
+        }
+        for (text, value) in [
+            ("0", Some(0)),
+            ("10", Some(10_000)),
+            ("250ms", Some(250)),
+            ("2m", Some(120_000)),
+            ("1h", Some(3_600_000)),
+            ("1.5s", None),
+            ("s", None),
+            ("-1s", None),
+            ("25h", None),
+        ] {
+            assert_eq!(parse_duration(text), value.map(Duration::from_millis), "{text:?}");
+        }
+    }
+}

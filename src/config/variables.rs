@@ -1,0 +1,88 @@
+//! Every environment variable, once: its name, its default and what it means.
+//!
+//! The table in the README is made from here (`carillon config`).
+
+use envconfig::Envconfig;
+
+/// One variable of the environment.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Its default, as one would write it.
+    pub default: &'static str,
+    /// What it means, with its unit.
+    pub meaning: &'static str,
+}
+
+/// All variables for people: lines, or the README's table.
+pub fn table(markdown: bool) -> String {
+    let mut table = String::new();
+    if markdown {
+        table.push_str("| variable | default | meaning |\n|---|---|---|\n");
+    }
+    for Variable { name, default, meaning } in VARIABLES {
+        if markdown {
+            let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
+            table.push_str(&format!("| `{name}` | {default} | {meaning} |\n"));
+        } else {
+            let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+            table.push_str(&format!("{name}{default}\n    {}\n", meaning.replace('`', "")));
+        }
+    }
+    table
+}
+
+macro_rules! variables {
+    ($($name:literal $field:ident $default:literal $meaning:literal)*) => {
+        /// The variables as they were found, none of them looked at yet.
+        #[derive(Envconfig)]
+        pub(super) struct Raw {
+            $(#[envconfig(from = $name)] pub(super) $field: Option<String>,)*
+        }
+
+        /// Every variable that a node reads, in the order of the README's table.
+        pub const VARIABLES: &[Variable] =
+            &[$(Variable { name: $name, default: $default, meaning: $meaning },)*];
+    };
+}
+
+variables! {
+    "WS_HOST" ws_host "0.0.0.0" "Address that the WebSocket port listens on."
+    "WS_PORT" ws_port "8090" "The WebSocket port. It may be the HTTP port too; 0 takes a free one."
+    "PORT" port "" "Another name for `WS_PORT`; it wins if both are set."
+    "HTTP_HOST" http_host "127.0.0.1 without a token, 0.0.0.0 with one" "Address that the HTTP port listens on."
+    "HTTP_PORT" http_port "8080" "The HTTP port: the API that backends use, metrics and health; 0 takes a free one."
+    "HTTP_TOKEN" http_token "" "A token that opens the HTTP API, taken whole. Without any the API is open."
+    "TOKEN" token "" "Further tokens that open the HTTP API, separated by commas."
+    "HTTP_PARAM" http_param "token" "Name of the query parameter that holds the token. `Authorization: Bearer` is taken as well."
+    "METRICS_PORT" metrics_port "" "A port of its own for `/metrics`, `/livez` and `/readyz`."
+    "METRICS_TOKEN" metrics_token "" "The bearer token that `/metrics` asks for. Without it the page is open."
+    "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix; the longest prefix wins, on whole path segments."
+    "ALLOWED_ORIGINS" allowed_origins "" "Origins (`https://example.org`) that browsers may connect from, separated by commas. Without any, all."
+    "REDIS_URL" redis_url "" "The cluster's Redis: `redis://`, `rediss://` (TLS), `redis-sentinel://` or `redis-cluster://`. Without it the node runs alone, its state embedded."
+    "REDIS_PREFIX" redis_prefix "carillon:" "In front of every key and pub/sub channel; two clusters on one Redis need two."
+    "REDIS_CA" redis_ca "" "File with the certificates (PEM) that the Redis server's must be signed by, instead of the system's."
+    "REDIS_POOL" redis_pool "8" "Redis connections for reads and housekeeping, beside those for registration, publishing and subscriptions."
+    "REDIS_ALLOW_EVICTION" redis_allow_eviction "false" "Whether a Redis that evicts keys under memory pressure is put up with: it loses members unseen."
+    "NODE_LEASE" node_lease "10s" "How long a node may be silent before the others take it for dead; at least 2s."
+    "MAX_CONNECTIONS" max_connections "0" "WebSocket connections of this node; more are refused with 503. 0 is no limit."
+    "MAX_CHANNELS" max_channels "1000" "Channels of one connection; more are refused with 400."
+    "MAX_MESSAGE" max_message "2MiB" "Size of a client's message, fragments together; more closes the connection with 1009."
+    "MAX_PUSH" max_push "1MiB" "Size of a push; more is refused."
+    "MAX_BODY" max_body "8MiB" "Size of an HTTP request's body; more is refused."
+    "MAX_UNSENT" max_unsent "1MiB" "What a connection may be owed beyond the frame being written; more closes it with 4008."
+    "HUB_QUEUE" hub_queue "64MiB" "Pushes that may wait in this node for their sockets; beyond it they are dropped and counted as a gap."
+    "GAP_MESSAGE" gap_message "" "A text that is sent to connections that may have missed a push."
+    "GAP_CLOSE" gap_close "false" "Whether connections that may have missed a push are closed with 4009."
+    "PING_INTERVAL" ping_interval "25s" "Time between two pings to a client; one that is silent for two more is dead. 0 sends none."
+    "HANDSHAKE_TIMEOUT" handshake_timeout "10s" "Time a client has for sending its request's headers."
+    "CONNECT_TIMEOUT" connect_timeout "5s" "How long a new connection waits for Redis to take it before it is refused with 503."
+    "ACT_TIMEOUT" act_timeout "2s" "How long a call waits for another node's answer."
+    "DRAIN_DELAY" drain_delay "0s" "Time between being told to stop and closing sockets, for load balancers to notice."
+    "DRAIN_PERIOD" drain_period "20s" "Time over which the sockets are closed (1001) when the node stops."
+    "WORKERS" workers "the number of cores" "Worker threads."
+    "HUB_SHARDS" hub_shards "the number of cores" "Shards that the sockets are divided into; each is written to by one task."
+    "LOG" log "info" "What is logged: `error`, `warn`, `info`, `debug`, `trace`, or by module (`info,carillon::cluster=debug`)."
+    "LOG_FORMAT" log_format "auto" "`text`, `json`, or `auto`: text on a terminal, JSON otherwise."
+}

@@ -1,0 +1,319 @@
+//! One node: puts the parts together, runs them, and takes them apart without losing a client.
+
+use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, Secrets, Surface, Upgrade};
+use crate::cluster::embedded::Embedded;
+use crate::cluster::redis::RedisCluster;
+use crate::cluster::{About, Cluster};
+use crate::config::Config;
+use crate::hub::{CloseReason, Hub};
+use crate::log::LogLevel;
+use crate::model::{NodeCounters, NodeId};
+use crate::service::Service;
+use crate::session::origins::AllowedOrigins;
+use crate::session::{self, Sessions};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+/// How often a slice of the sockets is closed while a node drains.
+const DRAIN_SLICE: Duration = Duration::from_millis(100);
+
+/// Connections that may wait to be accepted; the system's own limit (`net.core.somaxconn`) is lower or equal.
+const BACKLOG: i32 = 4096;
+
+/// How long closed sockets may take for their last bytes: what the hub gives a peer to answer its close frame, and a bit.
+const LAST_BYTES: Duration = Duration::from_secs(6);
+
+/// What a running node can be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Drain and end; a second time: end at once.
+    Stop,
+    /// Read again what can change.
+    Reload,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be listened on.
+    #[error("{variable}: can't listen on {address}: {error}")]
+    Listen {
+        /// The variable that names the port.
+        variable: &'static str,
+        /// What was tried.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+    /// Two metrics have one name, or a name that can't be.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The cluster's configuration can't work.
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::redis::StartError),
+}
+
+/// A node whose ports are open.
+pub struct Node {
+    config: Config,
+    hub: Arc<Hub>,
+    cluster: Arc<dyn Cluster>,
+    ws_address: SocketAddr,
+    http_address: SocketAddr,
+    /// Not ready any more: the node is about to go.
+    draining: watch::Sender<bool>,
+    /// No more WebSocket clients.
+    ws_closed: watch::Sender<bool>,
+    /// No more HTTP.
+    http_closed: watch::Sender<bool>,
+    secrets: watch::Sender<Secrets>,
+    allowed_origins: watch::Sender<AllowedOrigins>,
+    log: Option<LogLevel>,
+    tasks: JoinSet<()>,
+}
+
+impl Node {
+    /// Opens the ports and joins the cluster. With Redis away this returns as well: the node says over HTTP that it is
+    /// not ready, and goes on trying.
+    pub async fn start(config: Config, log: Option<LogLevel>) -> Result<Self, StartError> {
+        let registry = prometheus::Registry::new();
+        let limits = Arc::new(config.limits.clone());
+        let hub = Hub::start(limits.clone(), config.gap.clone(), config.shards, &registry)?;
+
+        let shared_port = config.http_port != 0
+            && config.ws_port == config.http_port
+            && (config.ws_host == config.http_host || config.ws_host.is_unspecified());
+        let http_host = if shared_port { config.ws_host } else { config.http_host };
+        let http = listen("HTTP_PORT", http_host, config.http_port)?;
+        let ws = if shared_port { None } else { Some(listen("WS_PORT", config.ws_host, config.ws_port)?) };
+        let metrics = match config.metrics_port {
+            Some(port) => Some(listen("METRICS_PORT", config.http_host, port)?),
+            None => None,
+        };
+        let http_address = local_address(&http, http_host, config.http_port);
+        let ws_address = ws.as_ref().map_or(http_address, |ws| local_address(ws, config.ws_host, config.ws_port));
+
+        let api_later = Arc::new(OnceLock::new());
+        let about = About {
+            id: NodeId::random()?,
+            address: http_address.to_string(),
+            start_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            counters: counters(hub.clone(), api_later.clone()),
+        };
+        let node_id = about.id;
+        let cluster: Arc<dyn Cluster> = match &config.redis {
+            None => Embedded::new(hub.clone(), about),
+            Some(redis) => RedisCluster::start(redis.clone(), hub.clone(), about, &registry)?,
+        };
+
+        let (draining, is_draining) = watch::channel(false);
+        let (ws_closed, ws_closes) = watch::channel(false);
+        let (http_closed, http_closes) = watch::channel(false);
+        let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
+        let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
+        let settings = session::Settings {
+            profiles: config.profiles.clone(),
+            allowed_origins: current_origins,
+            closed: ws_closes,
+        };
+        let sessions = Sessions::new(hub.clone(), cluster.clone(), limits.clone(), settings, &registry)?;
+        let service = Service::new(cluster.clone(), limits, &registry)?;
+        let api = Api::new(
+            service,
+            ApiConfig {
+                token_param: config.token_param.clone(),
+                secrets: current_secrets,
+                draining: is_draining,
+                max_connections: DEFAULT_CONNECTIONS,
+            },
+            &registry,
+        )?;
+        // Set once, here.
+        let _ = api_later.set(Arc::downgrade(&api));
+
+        let mut tasks = JoinSet::new();
+        let surface = Surface::Full(shared_port.then(|| upgrade(sessions.clone())));
+        tasks.spawn(api.clone().serve(http, surface, http_closes.clone()));
+        if let Some(metrics) = metrics {
+            tasks.spawn(api.serve(metrics, Surface::Operations, http_closes));
+        }
+        if let Some(ws) = ws {
+            tasks.spawn(session::serve(ws, sessions));
+        }
+        let node = Self {
+            config,
+            hub,
+            cluster,
+            ws_address,
+            http_address,
+            draining,
+            ws_closed,
+            http_closed,
+            secrets,
+            allowed_origins,
+            log,
+            tasks,
+        };
+        node.announce(node_id);
+        Ok(node)
+    }
+
+    /// Where WebSocket clients connect.
+    pub fn ws_address(&self) -> SocketAddr {
+        self.ws_address
+    }
+
+    /// Where backends connect.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    fn announce(&self, id: NodeId) {
+        if self.config.open_without_token {
+            tracing::warn!(
+                address = %self.http_address,
+                "the HTTP API is open to everybody who reaches this address: set HTTP_TOKEN, or HTTP_HOST=127.0.0.1"
+            );
+        }
+        tracing::info!(
+            ws = %self.ws_address,
+            http = %self.http_address,
+            node = %id,
+            version = env!("CARGO_PKG_VERSION"),
+            state = if self.config.redis.is_some() { "redis" } else { "embedded" },
+            "listening"
+        );
+    }
+
+    /// Runs until it is told to stop and has drained, or is told so twice. Without anybody who could give orders
+    /// (the sender is gone) it stops as well.
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        while let Some(Order::Reload) = orders.recv().await {
+            self.reload();
+        }
+        let again = async { while !matches!(orders.recv().await, Some(Order::Stop)) {} };
+        tokio::select! {
+            () = self.drain() => tracing::info!("stopped"),
+            () = again => tracing::warn!("told to stop a second time: stopping at once, connections are cut off"),
+        }
+    }
+
+    /// Reads the environment's files again, and takes over what can change while the node runs.
+    fn reload(&self) {
+        let fresh = match Config::from_env() {
+            Ok(config) => config.reloadable,
+            Err(faults) => {
+                tracing::error!(%faults, "configuration not reloaded: it has faults, everything stays as it is");
+                return;
+            }
+        };
+        if let Some(log) = &self.log
+            && let Err(error) = log.set(&fresh.log)
+        {
+            tracing::error!(%error, "log level not changed");
+        }
+        let secrets = take_over(&self.secrets, fresh.secrets);
+        let origins = take_over(&self.allowed_origins, fresh.allowed_origins);
+        let changed = secrets || origins;
+        tracing::info!(changed, "configuration read again");
+    }
+
+    /// Not ready but still accepting for `DRAIN_DELAY`; then nobody new, and everybody closed over `DRAIN_PERIOD`; then
+    /// out of the cluster; HTTP answers until the end. Without sockets there is nothing to wait for.
+    async fn drain(&mut self) {
+        let connections = self.hub.count();
+        tracing::info!(connections, delay = ?self.config.drain_delay, period = ?self.config.drain_period, "stopping");
+        self.draining.send_replace(true);
+        let delay = Instant::now() + self.config.drain_delay;
+        while self.hub.held() > 0 && Instant::now() < delay {
+            sleep(DRAIN_SLICE.min(delay - Instant::now())).await;
+        }
+        self.ws_closed.send_replace(true);
+        self.close_sockets().await;
+        let last_bytes = Instant::now() + LAST_BYTES;
+        while self.hub.held() > 0 && Instant::now() < last_bytes {
+            sleep(DRAIN_SLICE / 10).await;
+        }
+        self.cluster.leave().await;
+        self.http_closed.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Closes all sockets, a slice at a time, so that their clients don't all come back to the other nodes at once.
+    async fn close_sockets(&self) {
+        let end = Instant::now() + self.config.drain_period;
+        loop {
+            let open = self.hub.connections();
+            if open.is_empty() {
+                return;
+            }
+            let slices_left = end.saturating_duration_since(Instant::now()).as_millis() / DRAIN_SLICE.as_millis();
+            let slice = open.len().div_ceil(slices_left as usize + 1);
+            self.hub.close_each(&open[..slice], 1001, "node is stopping", CloseReason::GoingAway);
+            if slice == open.len() {
+                return;
+            }
+            sleep(DRAIN_SLICE).await;
+        }
+    }
+}
+
+/// Whether the value is another one now.
+fn take_over<T: PartialEq>(current: &watch::Sender<T>, fresh: T) -> bool {
+    current.send_if_modified(|current| {
+        let differs = *current != fresh;
+        *current = fresh;
+        differs
+    })
+}
+
+/// This node's figures, from those who have them.
+fn counters(hub: Arc<Hub>, api: Arc<OnceLock<Weak<Api>>>) -> Arc<dyn Fn() -> NodeCounters + Send + Sync> {
+    let runtime = Handle::current().metrics();
+    Arc::new(move || {
+        let api = api.get().and_then(Weak::upgrade);
+        let (requests, requests_active) = api.map_or((0, 0), |api| api.requests());
+        NodeCounters {
+            workers: runtime.num_workers() as u64,
+            tasks: runtime.num_alive_tasks() as u64,
+            requests,
+            requests_active,
+            ..hub.counters()
+        }
+    })
+}
+
+/// How WebSocket handshakes are answered that come in on the HTTP port.
+fn upgrade(sessions: Arc<Sessions>) -> Upgrade {
+    Arc::new(move |request, peer| {
+        let sessions = sessions.clone();
+        Box::pin(async move { session::upgrade(request, peer, &sessions).await.map(Into::into) })
+    })
+}
+
+fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::from((host, port));
+    let open = || {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    open().map_err(|error| StartError::Listen { variable, address, error })
+}
+
+/// What the system gave, as port 0 asks it to choose.
+fn local_address(listener: &TcpListener, host: IpAddr, port: u16) -> SocketAddr {
+    listener.local_addr().unwrap_or_else(|_| SocketAddr::from((host, port)))
+}

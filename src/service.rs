@@ -1,0 +1,174 @@
+//! Every operation that the dialects offer, once.
+//!
+//! A dialect turns its wire format into a call here and the result into its own words; what is checked, counted and
+//! limited for all of them is in this place.
+
+use crate::cluster::{Act, Cluster, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use crate::model::{Audience, AudienceKind, ConnectionId, Error, Limits, Name, Push, Result};
+use prometheus::{IntCounterVec, Opts, Registry};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The close code of a connection that was closed through an API: its purpose is fulfilled (RFC 6455, section 7.4.1).
+const CLOSED_BY_API: u16 = 1000;
+
+/// The interfaces that backends use; a label of the metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dialect {
+    /// `/?action=…`.
+    Actions,
+}
+
+impl Dialect {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Actions => "actions",
+        }
+    }
+}
+
+/// The cluster as `stats` describes it.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// The live nodes with their counters.
+    pub nodes: Vec<NodeSummary>,
+    /// The store behind the directory.
+    pub store: StoreInfo,
+    /// Every channel that has members, sorted, with their number.
+    pub channels: Vec<(Name, u64)>,
+}
+
+/// The operations.
+pub struct Service {
+    cluster: Arc<dyn Cluster>,
+    limits: Arc<Limits>,
+    pushes: IntCounterVec,
+    refused: IntCounterVec,
+}
+
+impl Service {
+    /// Operations on `cluster`, their metrics in `registry`; an error where another service has registered there.
+    pub fn new(cluster: Arc<dyn Cluster>, limits: Arc<Limits>, registry: &Registry) -> prometheus::Result<Arc<Self>> {
+        let pushes = IntCounterVec::new(
+            Opts::new("carillon_pushes_total", "Pushes that the bus has taken, by interface and kind of target."),
+            &["dialect", "target"],
+        )?;
+        let refused = IntCounterVec::new(
+            Opts::new("carillon_pushes_refused_total", "Pushes that were not taken, by interface and reason."),
+            &["dialect", "reason"],
+        )?;
+        registry.register(Box::new(pushes.clone()))?;
+        registry.register(Box::new(refused.clone()))?;
+        Ok(Arc::new(Self { cluster, limits, pushes, refused }))
+    }
+
+    /// The limits that all operations keep to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How the cluster looks from here.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.cluster.state()
+    }
+
+    /// Hands a push to the bus; with [`Opcode::Text`](crate::model::Opcode::Text) its dialect has checked it to be UTF-8.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] over [`Limits::max_push`]; [`Error::Unavailable`] where the bus did not take it.
+    pub async fn push(&self, dialect: Dialect, push: Push) -> Result<Published> {
+        let target = push.target.kind();
+        let published = self.publish(push).await;
+        let refused = match &published {
+            Ok(Published::Taken) => {
+                self.pushes.with_label_values(&[dialect.as_str(), target]).inc();
+                return published;
+            }
+            Ok(Published::UnknownConnection) => "unknown_connection",
+            Err(Error::Unavailable(_)) => "unavailable",
+            Err(Error::NoAnswer { .. }) => "no_answer",
+            Err(Error::Limit(_)) => "limit",
+        };
+        self.refused.with_label_values(&[dialect.as_str(), refused]).inc();
+        published
+    }
+
+    async fn publish(&self, push: Push) -> Result<Published> {
+        let (size, limit) = (push.payload.len(), self.limits.max_push);
+        if size > limit {
+            return Err(Error::Limit(format!("message of {size} bytes is longer than MAX_PUSH, {limit} bytes")));
+        }
+        self.cluster.publish(push).await
+    }
+
+    /// Closes a connection; false where there is none.
+    pub async fn close_connection(&self, connection: ConnectionId) -> Result<bool> {
+        let act = Act::Close { connection, code: CLOSED_BY_API, reason: String::new() };
+        Ok(self.act(act).await?.is_some())
+    }
+
+    /// Closes every member of an audience; how many.
+    pub async fn close_audience(&self, audience: Audience) -> Result<u64> {
+        let act = Act::CloseAudience { audience, code: CLOSED_BY_API, reason: String::new() };
+        Ok(self.act(act).await?.unwrap_or(0))
+    }
+
+    /// Makes a connection a member of audiences. When this returns it is, for everybody: what is pushed to them from then
+    /// on reaches it. `None` where there is no such connection, else of how many it was no member before.
+    pub async fn join(&self, connection: ConnectionId, audiences: Vec<Audience>) -> Result<Option<u64>> {
+        let (count, limit) = (audiences.len(), self.limits.max_channels);
+        if count > limit {
+            return Err(Error::Limit(format!("{count} channels are more than MAX_CHANNELS, {limit}")));
+        }
+        self.act(Act::Join { connection, audiences }).await
+    }
+
+    /// Takes a connection out of audiences. `None` where there is no such connection, else of how many it was a member.
+    pub async fn leave(&self, connection: ConnectionId, audiences: Vec<Audience>) -> Result<Option<u64>> {
+        self.act(Act::Leave { connection, audiences }).await
+    }
+
+    async fn act(&self, act: Act) -> Result<Option<u64>> {
+        match self.cluster.request(act, self.limits.act_timeout).await? {
+            Outcome::Done(affected) => Ok(Some(affected)),
+            Outcome::Unknown => Ok(None),
+            Outcome::Failed(why) => Err(Error::Unavailable(why)),
+        }
+    }
+
+    /// All connections, in pages.
+    pub async fn connections(&self) -> Result<Pages> {
+        self.cluster.connections().await
+    }
+
+    /// An audience's members, in pages.
+    pub async fn members(&self, audience: &Audience) -> Result<Pages> {
+        self.cluster.members(audience).await
+    }
+
+    /// The names of all channels that have members, sorted.
+    pub async fn channels(&self) -> Result<Vec<Name>> {
+        let channels = self.cluster.audiences(AudienceKind::Channel).await?;
+        Ok(channels.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Number of connections. Costs by nodes.
+    pub async fn count_connections(&self) -> Result<u64> {
+        self.cluster.count_connections().await
+    }
+
+    /// Number of an audience's members. Costs by nodes.
+    pub async fn count_members(&self, audience: &Audience) -> Result<u64> {
+        self.cluster.count_members(audience).await
+    }
+
+    /// The cluster's figures.
+    pub async fn stats(&self) -> Result<Stats> {
+        let (nodes, store, channels) = tokio::try_join!(
+            self.cluster.nodes(),
+            self.cluster.store(),
+            self.cluster.audiences(AudienceKind::Channel)
+        )?;
+        Ok(Stats { nodes, store, channels })
+    }
+}

@@ -1,0 +1,329 @@
+//! The opening handshake (RFC 6455, section 4.2): a request becomes a connection, or is refused.
+//!
+//! The order is what *101 means subscribed* rests on: the hub takes the connection in, the cluster confirms that it is
+//! in the directory and that this node is subscribed to all its audiences, and only then is the handshake answered.
+
+use super::Sessions;
+use super::member::Member;
+use super::profile::Profile;
+use super::reader;
+use crate::api::query::Query;
+use crate::hub::Opening;
+use crate::model::{Audience, Name};
+use bytes::Bytes;
+use fastwebsockets::WebSocketError;
+use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Seconds after which a client that was refused because of the node's state may come again.
+const RETRY_AFTER: &str = "2";
+
+/// Characters of a value that a message shows.
+const SHOWN: usize = 40;
+
+/// Why a handshake is refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Not a WebSocket handshake at all. 426.
+    #[error("this port speaks websocket: connect with ws:// or wss://, not http")]
+    NotWebSocket,
+    /// A handshake that breaks RFC 6455. 400.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// A version of the protocol other than 13. 426, which names the one that is spoken (section 4.4).
+    #[error("only version 13 of the websocket protocol is spoken")]
+    Version,
+    /// A page that may not connect. 403.
+    #[error("origin {0:?} is not allowed")]
+    Origin(String),
+    /// A path that no profile is for. 404.
+    #[error("no client profile is configured for path {0:?}")]
+    Path(String),
+    /// Channels that can't be. 400.
+    #[error("{0}")]
+    Channels(String),
+    /// The node has as many connections as it may have. 503.
+    #[error("this node has as many connections as it may have")]
+    Full,
+    /// The cluster did not confirm the connection. 503.
+    #[error("connection can't be registered: {0}")]
+    Unavailable(String),
+}
+
+impl Refusal {
+    /// What [`label`](Self::label) can be.
+    pub const LABELS: [&str; 8] =
+        ["not_websocket", "malformed", "version", "origin", "path", "channels", "full", "unavailable"];
+
+    /// The label `reason` of `carillon_connections_refused_total`.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::NotWebSocket => "not_websocket",
+            Self::Malformed(_) => "malformed",
+            Self::Version => "version",
+            Self::Origin(_) => "origin",
+            Self::Path(_) => "path",
+            Self::Channels(_) => "channels",
+            Self::Full => "full",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Malformed(_) | Self::Channels(_) => StatusCode::BAD_REQUEST,
+            Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::Path(_) => StatusCode::NOT_FOUND,
+            Self::Full | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Its answer: a status, and a line of text for whoever looks for the cause.
+    fn response(&self) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(format!("{self}\n")));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        let mut set = |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
+        set(header::CONTENT_TYPE, "text/plain; charset=utf-8");
+        // Whoever is refused has no second request for this connection.
+        set(header::CONNECTION, "close");
+        match self {
+            Self::NotWebSocket | Self::Version => {
+                // RFC 9110, section 15.5.22: 426 says what to upgrade to.
+                set(header::CONNECTION, "upgrade, close");
+                set(header::UPGRADE, "websocket");
+                set(header::SEC_WEBSOCKET_VERSION, "13");
+            }
+            Self::Full | Self::Unavailable(_) => {
+                set(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            Self::Malformed(_) | Self::Origin(_) | Self::Path(_) | Self::Channels(_) => {}
+        }
+        response
+    }
+}
+
+/// Answers a WebSocket handshake: 101, and a session that begins when that is written, or a refusal.
+///
+/// For the WebSocket port, and for an HTTP port that shares it. The request has to come from hyper's
+/// `serve_connection(…).with_upgrades()` over a `TokioIo<TcpStream>`. If the future is dropped, as hyper does when the
+/// client goes away, nothing of the connection remains.
+pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Sessions>) -> Response<Bytes> {
+    let asked = Asked::read(request, peer, sessions);
+    let answer = match asked {
+        Ok(asked) => asked.grant(sessions).await,
+        Err(refusal) => Err(refusal),
+    };
+    answer.unwrap_or_else(|refusal| {
+        tracing::debug!(%peer, reason = refusal.label(), "websocket handshake refused: {refusal}");
+        sessions.refused.with_label_values(&[refusal.label()]).inc();
+        refusal.response()
+    })
+}
+
+/// A handshake that is in order.
+struct Asked {
+    response: Response<Bytes>,
+    upgrade: UpgradeFut,
+    profile: Profile,
+    opening: Opening,
+}
+
+impl Asked {
+    fn read<B>(mut request: Request<B>, peer: SocketAddr, sessions: &Sessions) -> Result<Self, Refusal> {
+        check(&request)?;
+        if *sessions.settings.closed.borrow() {
+            return Err(Refusal::Unavailable("node is stopping".to_owned()));
+        }
+        let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes);
+        if !sessions.settings.allowed_origins.borrow().allow(origin) {
+            return Err(Refusal::Origin(shown(origin.unwrap_or_default())));
+        }
+        let path = request.uri().path();
+        let Some(profile) = sessions.settings.profiles.choose(path) else {
+            return Err(Refusal::Path(shown(path.as_bytes())));
+        };
+        let audiences = channels(request.uri().query().unwrap_or_default(), sessions.limits.max_channels)?;
+        let details = serde_json::json!({ "profile": profile.as_str(), "address": peer.ip().to_string() });
+        let opening = Opening { details: details.to_string().into(), audiences, greeting: profile.greeting() };
+        let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
+            WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
+            _ => Refusal::Malformed("websocket handshake is malformed"),
+        })?;
+        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, opening })
+    }
+
+    /// Hub first, then the cluster, then the answer.
+    async fn grant(self, sessions: &Arc<Sessions>) -> Result<Response<Bytes>, Refusal> {
+        let Self { response, upgrade, profile, opening } = self;
+        let audiences = opening.audiences.clone();
+        let member = Member::open(sessions.clone(), profile, opening).map_err(|_| Refusal::Full)?;
+        let limit = sessions.limits.connect_timeout;
+        settle(sessions, &audiences, limit).await.map_err(Refusal::Unavailable)?;
+        tokio::spawn(reader::run(member, upgrade));
+        Ok(response)
+    }
+}
+
+async fn settle(sessions: &Sessions, audiences: &[Audience], limit: Duration) -> Result<(), String> {
+    match tokio::time::timeout(limit, sessions.cluster.settle(audiences)).await {
+        Ok(settled) => settled.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no confirmation within {} ms", limit.as_millis())),
+    }
+}
+
+/// What section 4.2.1 asks of a client's handshake, as far as fastwebsockets doesn't check it.
+fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
+    if !is_upgrade_request(request) {
+        return Err(Refusal::NotWebSocket);
+    }
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+        return Err(Refusal::Malformed("a websocket handshake is a GET request of http/1.1"));
+    }
+    let headers = request.headers();
+    if has_body(headers) {
+        return Err(Refusal::Malformed("a websocket handshake has no body"));
+    }
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).into_iter();
+    match (keys.next(), keys.next()) {
+        (Some(key), None) if is_key(key.as_bytes()) => {}
+        _ => return Err(Refusal::Malformed("sec-websocket-key is not one base64 text of 16 bytes")),
+    }
+    if !headers.contains_key(header::SEC_WEBSOCKET_VERSION) {
+        return Err(Refusal::Malformed("sec-websocket-version is missing"));
+    }
+    Ok(())
+}
+
+/// A body's bytes would be taken for frames.
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
+}
+
+/// Whether it is 16 bytes in base64: 22 digits and two signs of padding.
+fn is_key(key: &[u8]) -> bool {
+    matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22
+        && digits.iter().all(|digit| digit.is_ascii_alphanumeric() || matches!(digit, b'+' | b'/')))
+}
+
+/// The channels that a query names by `channel[]=a&channel[]=b`, `channel[0]=a` or `channel=a`, each once. An empty name
+/// is no name: a template that had nothing to fill in subscribes to nothing.
+fn channels(query: &str, at_most: usize) -> Result<Vec<Audience>, Refusal> {
+    let query = Query::parse(query.as_bytes()).map_err(|error| Refusal::Channels(error.to_string()))?;
+    let Some(value) = query.get("channel") else { return Ok(Vec::new()) };
+    let names = value.as_texts().ok_or_else(|| Refusal::Channels("channel is not a list of names".to_owned()))?;
+    let mut channels = Vec::with_capacity(names.len().min(at_most));
+    let mut known = std::collections::HashSet::new();
+    for name in names.into_iter().filter(|name| !name.is_empty()) {
+        let refuse = |why: &dyn std::fmt::Display| Refusal::Channels(format!("channel {:?}: {why}", shown(name)));
+        let text = std::str::from_utf8(name).map_err(|_| refuse(&"name is not utf-8"))?;
+        let channel = Name::new(text).map_err(|error| refuse(&error))?;
+        if !known.insert(channel.clone()) {
+            continue;
+        }
+        if channels.len() == at_most {
+            return Err(Refusal::Channels(format!("more than {at_most} channels")));
+        }
+        channels.push(Audience::channel(channel));
+    }
+    Ok(channels)
+}
+
+/// A client's value as a message shows it: its beginning.
+fn shown(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(query: &str) -> Result<Vec<String>, String> {
+        let channels = channels(query, 3).map_err(|refusal| refusal.to_string())?;
+        Ok(channels.iter().map(|channel| channel.to_string()).collect())
+    }
+
+    #[test]
+    fn a_query_names_channels_as_php_clients_write_them() {
+        let cases: [(&str, &[&str]); 11] = [
+            ("", &[]),
+            ("channels[]=a", &[]),
+            ("channel[]=a&channel[]=b", &["channel:a", "channel:b"]),
+            ("channel%5B%5D=a", &["channel:a"]),
+            ("channel[0]=a&channel[7]=b", &["channel:a", "channel:b"]),
+            ("channel=a", &["channel:a"]),
+            ("channel=a&channel=b", &["channel:b"]),
+            ("channel[]=a&channel[]=a&channel[]=a&channel[]=a", &["channel:a"]),
+            ("channel[]=a+b&channel[]=%D1%97", &["channel:a b", "channel:ї"]),
+            ("channel[]=ї&x=y", &["channel:ї"]),
+            ("channel=&channel[]=&channel[]=a", &["channel:a"]),
+        ];
+        for (query, expected) in cases {
+            let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+            assert_eq!(names(query), Ok(expected), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_channel_that_can_not_be_is_named() {
+        let long = "n".repeat(201);
+        let cases = [
+            (format!("channel[]=a&channel[]={long}"), {
+                format!("channel \"{}…\": name is longer than 200 bytes", "n".repeat(SHOWN))
+            }),
+            ("channel=a%00b".to_owned(), "channel \"a\\0b\": name has a control character".to_owned()),
+            ("channel=%FF".to_owned(), "channel \"\u{fffd}\": name is not utf-8".to_owned()),
+            ("channel[k]=v".to_owned(), "channel is not a list of names".to_owned()),
+            ("channel[0][0]=v".to_owned(), "channel is not a list of names".to_owned()),
+            ("channel[]=1&channel[]=2&channel[]=3&channel[]=4".to_owned(), "more than 3 channels".to_owned()),
+        ];
+        for (query, message) in cases {
+            assert_eq!(names(&query), Err(message), "{query}");
+        }
+        assert_eq!(names("channel[]=1&channel[]=2&channel[]=3&channel[]=3").map(|names| names.len()), Ok(3));
+    }
+
+    #[test]
+    fn a_key_is_16_bytes_in_base64() {
+        assert!(is_key(b"dGhlIHNhbXBsZSBub25jZQ=="));
+        for bad in [
+            "",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZQ===",
+            "dGhlIHNhbXBsZSBub25j*Q==",
+        ] {
+            assert!(!is_key(bad.as_bytes()), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_its_label_and_status() {
+        let all = [
+            (Refusal::NotWebSocket, 426),
+            (Refusal::Malformed("x"), 400),
+            (Refusal::Version, 426),
+            (Refusal::Origin(String::new()), 403),
+            (Refusal::Path(String::new()), 404),
+            (Refusal::Channels(String::new()), 400),
+            (Refusal::Full, 503),
+            (Refusal::Unavailable(String::new()), 503),
+        ];
+        assert_eq!(all.each_ref().map(|(refusal, _)| refusal.label()), Refusal::LABELS);
+        for (refusal, status) in all {
+            let response = refusal.response();
+            assert_eq!(response.status(), status, "{refusal:?}");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503, "{refusal:?}");
+        }
+    }
+}

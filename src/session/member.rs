@@ -1,0 +1,57 @@
+//! A connection's place in the hub, given back in every case.
+
+use super::Sessions;
+use super::profile::Profile;
+use crate::hub::{CloseReason, Full, Opening, Socket};
+use crate::model::ConnectionId;
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A connection that the hub knows. Dropping it makes the hub forget the connection, however its session ended: refused
+/// while its handshake was waiting, gone before the answer reached it, closed, or cut off with its task.
+pub(super) struct Member {
+    sessions: Arc<Sessions>,
+    id: ConnectionId,
+    profile: Profile,
+    /// What it counts as if it ends now and nobody said why.
+    reason: CloseReason,
+}
+
+impl Member {
+    /// Takes a connection into the hub; `Err` where the node is full.
+    pub(super) fn open(sessions: Arc<Sessions>, profile: Profile, opening: Opening) -> Result<Self, Full> {
+        let id = sessions.hub.open(opening)?;
+        Ok(Self { sessions, id, profile, reason: CloseReason::Handshake })
+    }
+
+    /// Brings the connection's socket.
+    pub(super) fn attach(&mut self, socket: Arc<Socket>) {
+        self.sessions.hub.attach(self.id, socket);
+        self.reason = CloseReason::Lost;
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(super) fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// See [`Hub::send`](crate::hub::Hub::send).
+    pub(super) fn send(&self, frames: Bytes) -> oneshot::Receiver<()> {
+        self.sessions.hub.send(self.id, frames)
+    }
+
+    /// See [`Hub::end`](crate::hub::Hub::end).
+    pub(super) fn end(&self, frames: Bytes, reason: CloseReason) -> oneshot::Receiver<()> {
+        self.sessions.hub.end(self.id, frames, reason)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.sessions.hub.forget(self.id, self.reason);
+    }
+}

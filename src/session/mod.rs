@@ -1,0 +1,79 @@
+//! WebSocket sessions, from the first byte of a handshake to the last of a connection.
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | [`serve`](self::serve()) | the port: accepting connections, reading request heads |
+//! | [`handshake`] | a request becomes a member of the hub and the cluster, or a refusal; *101 means subscribed* |
+//! | `reader` | the task of one connection: reads, answers, ends it |
+//! | `decoder`, `frame`, `message` | a client's bytes as events: bytes first, frames after |
+//! | [`profile`], [`profiles`] | what a client's messages mean, and which client has which rules |
+//! | [`origins`] | which web pages may connect |
+//! | [`close`] | violations and their close codes |
+//!
+//! Only the hub writes to a connection; a session reads, and hands what it has to say to the hub.
+
+pub mod close;
+mod decoder;
+mod frame;
+pub mod handshake;
+mod member;
+pub mod message;
+pub mod origins;
+pub mod profile;
+pub mod profiles;
+mod reader;
+mod serve;
+
+use crate::cluster::Cluster;
+use crate::hub::Hub;
+use crate::model::Limits;
+use handshake::Refusal;
+use origins::AllowedOrigins;
+use profiles::Profiles;
+use prometheus::{IntCounterVec, Opts, Registry};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+pub use handshake::upgrade;
+pub use serve::serve;
+
+/// What the operator decides about WebSocket clients.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which path has which profile.
+    pub profiles: Profiles,
+    /// Which web pages may connect, as it is at each handshake.
+    pub allowed_origins: watch::Receiver<AllowedOrigins>,
+    /// Whether the node takes no more clients, as it is about to stop.
+    pub closed: watch::Receiver<bool>,
+}
+
+/// What all sessions of a node share.
+pub struct Sessions {
+    hub: Arc<Hub>,
+    cluster: Arc<dyn Cluster>,
+    limits: Arc<Limits>,
+    settings: Settings,
+    refused: IntCounterVec,
+}
+
+impl Sessions {
+    /// The sessions of this hub and cluster, with their metrics in `registry`; an error where one of that name is in it.
+    pub fn new(
+        hub: Arc<Hub>,
+        cluster: Arc<dyn Cluster>,
+        limits: Arc<Limits>,
+        settings: Settings,
+        registry: &Registry,
+    ) -> prometheus::Result<Arc<Self>> {
+        let refused = IntCounterVec::new(
+            Opts::new("carillon_connections_refused_total", "WebSocket handshakes refused, by reason."),
+            &["reason"],
+        )?;
+        registry.register(Box::new(refused.clone()))?;
+        for label in Refusal::LABELS {
+            refused.with_label_values(&[label]);
+        }
+        Ok(Arc::new(Self { hub, cluster, limits, settings, refused }))
+    }
+}

@@ -1,0 +1,215 @@
+//! The task of one connection: reads what the client sends, has the hub answer, and ends the connection.
+//!
+//! Between messages a connection is this task's future and nothing else: no read buffer (all connections of a worker
+//! thread share one), no decoder state. What is needed rarely is boxed.
+
+use super::decoder::{Decoder, Event};
+use super::member::Member;
+use super::profile::Effect;
+use crate::hub::{CloseReason, Socket, frame};
+use bytes::{Bytes, BytesMut};
+use fastwebsockets::upgrade::UpgradeFut;
+use hyper::upgrade::Parts;
+use hyper_util::rt::TokioIo;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// Bytes that one read takes at most.
+const SCRATCH: usize = 64 << 10;
+
+/// How long a last frame may take to be written, and after it how long the client may take to end the stream.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Bytes that are read and thrown away after the last frame. Closing a stream with unread bytes resets it, which can
+/// destroy the close frame before the client reads it; this is as much as a client may still have on its way.
+const LINGER_BYTES: usize = 16 << 20;
+
+thread_local! {
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// One connection.
+struct Session {
+    member: Member,
+    socket: Arc<Socket>,
+    decoder: Decoder,
+}
+
+/// What one read has brought about, and what has to be waited for because of it.
+enum Turn {
+    /// Nothing.
+    Wait,
+    /// The hub has frames for the client; reading goes on when they are with the kernel.
+    Replied(oneshot::Receiver<()>),
+    /// The hub has the client's last frames.
+    Ended(oneshot::Receiver<()>),
+    /// The stream is at its end, or broken.
+    Lost,
+}
+
+/// Serves a connection whose handshake is being answered, until it is over.
+pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = ()> + Send + 'static {
+    let hand_over = Box::pin(take_over(member, upgrade));
+    async {
+        let Some((mut session, mut turn)) = hand_over.await else { return };
+        loop {
+            match turn {
+                Turn::Wait => {}
+                Turn::Replied(written) => {
+                    // An error: the hub has closed the connection and will end the stream, which the next read finds.
+                    let _ = written.await;
+                }
+                Turn::Ended(written) => return Box::pin(session.finish(written)).await,
+                Turn::Lost => return,
+            }
+            turn = match readable(&session.socket).await {
+                Ok(()) => session.read(),
+                Err(_) => Turn::Lost,
+            };
+        }
+    }
+}
+
+/// Takes the TCP stream out of hyper, and reads what the client sent before the handshake was answered.
+async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, Turn)> {
+    let upgraded = match upgrade.await {
+        Ok(websocket) => websocket.into_inner().into_inner(),
+        Err(error) => {
+            tracing::debug!(%error, "client gone before its handshake was answered");
+            return None;
+        }
+    };
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => {
+            let socket = Socket::new(io.into_inner());
+            member.attach(socket.clone());
+            let mut session = Session { member, socket, decoder: Decoder::default() };
+            let turn = session.digest(&mut BytesMut::from(read_buf));
+            Some((session, turn))
+        }
+        Err(_) => {
+            tracing::error!("upgraded connection is not a tcp stream");
+            None
+        }
+    }
+}
+
+impl Session {
+    /// Reads once, into the worker thread's buffer.
+    fn read(&mut self) -> Turn {
+        READ.with_borrow_mut(|scratch| match self.socket.stream().try_read(scratch) {
+            Ok(0) => Turn::Lost,
+            Ok(length) => self.digest(&mut scratch[..length]),
+            Err(error) if is_transient(&error) => Turn::Wait,
+            Err(_) => Turn::Lost,
+        })
+    }
+
+    /// What the client's next bytes bring about. All answers to one read become one buffer and so one write.
+    fn digest(&mut self, bytes: &mut [u8]) -> Turn {
+        if bytes.is_empty() {
+            return Turn::Wait;
+        }
+        self.socket.heard();
+        let profile = self.member.profile();
+        let max_message = self.member.sessions().limits.max_message;
+        let mut replies = Vec::new();
+        let flow = self.decoder.decode(bytes, max_message, |event| {
+            match event {
+                Event::Message(message) => match profile.on_message(message) {
+                    Effect::Reply(reply) => replies.push(frame::message(reply.opcode, reply.payload)),
+                },
+                Event::Ping(payload) => replies.push(frame::pong(payload)),
+                Event::Pong => {}
+                Event::Close(code) => {
+                    replies.push(code.map_or_else(frame::close_empty, |code| frame::close(code, "")));
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        match flow {
+            Ok(ControlFlow::Continue(())) if replies.is_empty() => Turn::Wait,
+            Ok(ControlFlow::Continue(())) => Turn::Replied(self.member.send(joined(replies))),
+            Ok(ControlFlow::Break(())) => Turn::Ended(self.member.end(joined(replies), CloseReason::Client)),
+            Err(violation) => {
+                replies.push(frame::close(violation.code(), &violation.to_string()));
+                Turn::Ended(self.member.end(joined(replies), violation.into()))
+            }
+        }
+    }
+
+    /// Ends the stream after the last frames: first our half, then, when the client has ended its own, the rest (RFC 6455,
+    /// section 7.1.1). If the hub closed the connection before, its close frame was the last.
+    async fn finish(self, written: oneshot::Receiver<()>) {
+        if !matches!(timeout(LINGER, written).await, Ok(Ok(()))) {
+            return;
+        }
+        self.socket.shutdown_write();
+        // Over the time: the client does not end its half, so it is ended for it.
+        let _ = timeout(LINGER, drain(&self.socket)).await;
+    }
+}
+
+/// Waits until there is something to read. By `poll_read_ready`, as the future of `TcpStream::readable` would keep a
+/// list node in every idle connection.
+async fn readable(socket: &Socket) -> io::Result<()> {
+    poll_fn(|context| socket.stream().poll_read_ready(context)).await
+}
+
+/// Reads and throws away, up to the end of the stream or [`LINGER_BYTES`].
+async fn drain(socket: &Socket) {
+    let mut drained = 0;
+    while drained < LINGER_BYTES && readable(socket).await.is_ok() {
+        match READ.with_borrow_mut(|scratch| socket.stream().try_read(scratch)) {
+            Ok(0) => return,
+            Ok(length) => drained += length,
+            Err(error) if is_transient(&error) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn joined(mut frames: Vec<Bytes>) -> Bytes {
+    match frames.pop() {
+        Some(only) if frames.is_empty() => only,
+        Some(last) => {
+            frames.push(last);
+            frames.concat().into()
+        }
+        None => Bytes::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_a_small_future() {
+        fn size<A, B, F>(_: impl FnOnce(A, B) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(run) <= 160, "{} bytes", size(run));
+    }
+
+    #[test]
+    fn several_answers_are_one_buffer() {
+        let frames =
+            |texts: &[&'static str]| joined(texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect());
+        assert_eq!(frames(&[]), "");
+        assert_eq!(frames(&["a"]), "a");
+        assert_eq!(frames(&["a", "b", "c"]), "abc");
+    }
+}
