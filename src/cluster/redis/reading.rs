@@ -5,7 +5,7 @@
 //! is longer than a listing may take.
 
 use super::core::Core;
-use super::keys::{Registration, slot};
+use super::keys::Registration;
 use super::leases::LeaseTable;
 use super::pool::Pooled;
 use super::publishing::unavailable;
@@ -66,29 +66,31 @@ impl Core {
     /// One command for every live registration, all at once; the answers in the registrations' order.
     async fn each(&self, leases: &LeaseTable, command: impl Fn(&Registration) -> Command) -> Result<Vec<Value>, Fault> {
         let map = self.topology.map();
-        let mut wires: HashMap<&Place, Pooled> = HashMap::new();
-        let mut commands = Vec::new();
-        for registration in leases.registrations() {
-            let command = command(registration);
-            let place =
-                map.place(command.slot).ok_or_else(|| Fault::Unreachable("slots without a server".to_owned()))?;
-            if !wires.contains_key(place) {
-                wires.insert(place, self.pools.take_at(place).await?);
-            }
-            commands.push((place, command));
+        let place = |command: &Command| {
+            map.place(command.slot).ok_or_else(|| Fault::Unreachable(format!("no server has slot {}", command.slot)))
+        };
+        let commands: Vec<Command> = leases.registrations().map(command).collect();
+        let mut wires: BTreeMap<&Place, Option<Pooled>> = BTreeMap::new();
+        for command in &commands {
+            wires.insert(place(command)?, None);
         }
-        let answers = commands.iter().map(|(place, command)| {
-            let wire = wires.get(place);
+        // In the servers' order, as everybody does: two reads never wait for each other's connections.
+        for (place, wire) in &mut wires {
+            *wire = Some(self.pools.take_at(place).await?);
+        }
+        let answers = commands.iter().map(|command| {
+            let wire = place(command).ok().and_then(|place| wires.get(place)?.as_ref());
             async move {
                 match wire {
                     Some(wire) => wire.run(command).await,
-                    None => self.pools.run(command).await,
+                    None => Err(Fault::Unreachable(format!("no server has slot {}", command.slot))),
                 }
             }
         });
         let answers = futures_util::future::join_all(answers).await;
+        drop(wires);
         let mut values = Vec::with_capacity(answers.len());
-        for (answer, (_, command)) in answers.into_iter().zip(&commands) {
+        for (answer, command) in answers.into_iter().zip(&commands) {
             values.push(match answer {
                 // The slot moved between look-up and answer.
                 Err(Fault::Moved { .. }) => self.pools.run(command).await?,
@@ -178,20 +180,37 @@ impl Core {
     /// One registration's audiences of a kind.
     async fn index(&self, registration: &Registration, kind: AudienceKind) -> Result<HashMap<String, String>, Fault> {
         let key = self.keys.index(registration, kind);
-        let wire = self.pools.take(slot(&key)).await?;
-        let size = wire.run(&Command::keyed("HLEN", &key)).await?.as_i64().unwrap_or(0);
+        let size = self.pools.run(&Command::keyed("HLEN", &key)).await?.as_i64().unwrap_or(0);
         if size <= WHOLE {
-            return wire.run(&Command::keyed("HGETALL", &key)).await.map(fields);
+            return self.pools.run(&Command::keyed("HGETALL", &key)).await.map(fields);
         }
         let mut all = HashMap::new();
         let mut cursor = "0".to_owned();
         loop {
-            let (next, entries) = scan(&wire, "HSCAN", &key, &cursor).await?;
+            let (next, entries) = self.scan("HSCAN", &key, &cursor).await?;
             all.extend(fields(Value::Array(entries)));
             if next == "0" {
                 return Ok(all);
             }
             cursor = next;
+        }
+    }
+
+    /// One step of a scan: the next cursor, and what it brought. A connection is held for no longer than the step.
+    pub(super) async fn scan(
+        &self,
+        command: &'static str,
+        key: &str,
+        cursor: &str,
+    ) -> Result<(String, Vec<Value>), Fault> {
+        match self.pools.run(&Command::keyed(command, key).arg(cursor).arg("COUNT").arg(SCAN)).await? {
+            Value::Array(mut answer) if answer.len() == 2 => match (answer.pop(), answer.pop()) {
+                (Some(Value::Array(entries)), Some(next)) => {
+                    Ok((next.as_string().ok_or(Fault::Unexpected(command))?, entries))
+                }
+                _ => Err(Fault::Unexpected(command)),
+            },
+            _ => Err(Fault::Unexpected(command)),
         }
     }
 
@@ -243,12 +262,11 @@ impl Core {
                 }
                 continue;
             }
-            let wire = self.pools.take(slot(&key)).await?;
             // A scan may bring an entry twice; the counters seen tell.
             let mut seen: HashSet<u32> = HashSet::with_capacity(size as usize);
             let mut cursor = "0".to_owned();
             loop {
-                let (next, mut entries) = scan(&wire, scanning, &key, &cursor).await?;
+                let (next, mut entries) = self.scan(scanning, &key, &cursor).await?;
                 if matches!(list, List::Connections) {
                     let mut is_field = false;
                     entries.retain(|_| {
@@ -292,22 +310,4 @@ async fn send<'a>(
         }
     }
     true
-}
-
-/// One step of a scan: the next cursor, and what it brought.
-pub(super) async fn scan(
-    wire: &Pooled,
-    command: &'static str,
-    key: &str,
-    cursor: &str,
-) -> Result<(String, Vec<Value>), Fault> {
-    match wire.run(&Command::keyed(command, key).arg(cursor).arg("COUNT").arg(SCAN)).await? {
-        Value::Array(mut answer) if answer.len() == 2 => match (answer.pop(), answer.pop()) {
-            (Some(Value::Array(entries)), Some(next)) => {
-                Ok((next.as_string().ok_or(Fault::Unexpected(command))?, entries))
-            }
-            _ => Err(Fault::Unexpected(command)),
-        },
-        _ => Err(Fault::Unexpected(command)),
-    }
 }
