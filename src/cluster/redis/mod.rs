@@ -213,17 +213,29 @@ impl RedisCluster {
         let each = |core: &Arc<Core>| core.clone();
         tasks.spawn({
             let core = each(&core);
-            async move { core.topology.keep(&core.lanes).await }
+            async move { core.topology.keep(&core.lanes, |fault| core.trouble(fault)).await }
         });
         tasks.spawn(subscriber::keep_links(each(&core)));
-        tasks.spawn(Registrar::new(each(&core)).run());
         tasks.spawn({
             let core = each(&core);
-            async move { core.keep_lease().await }
+            async move {
+                core.topology.known().await;
+                Registrar::new(core).run().await;
+            }
         });
         tasks.spawn({
             let core = each(&core);
-            async move { core.keep_watch().await }
+            async move {
+                core.topology.known().await;
+                core.keep_lease().await;
+            }
+        });
+        tasks.spawn({
+            let core = each(&core);
+            async move {
+                core.topology.known().await;
+                core.keep_watch().await;
+            }
         });
         tasks.spawn(each(&core).keep_reaping());
         tasks.spawn({
