@@ -61,8 +61,8 @@ async fn stage(delay: Duration) -> Stage {
     let redis = RedisServer::start().await;
     let inbox = invent_a_node(redis.port()).await;
     let proxy = Proxy::to_redis(redis.port()).await;
-    // Nobody renews the invented lease.
-    let node = Node::start(&[("REDIS_URL", &proxy.redis_url()), ("NODE_LEASE", "10min")]).await;
+    // Nobody renews the invented lease. The allocator keeps some megabytes for each thread, which are no listing's.
+    let node = Node::start(&[("REDIS_URL", &proxy.redis_url()), ("NODE_LEASE", "10min"), ("WORKERS", "1")]).await;
     proxy.set(|rules| rules.delay = delay);
     Stage { node, proxy, _inbox: inbox, _redis: redis }
 }
