@@ -1,5 +1,7 @@
 //! Reads the configuration and runs a node, or a client's command; nothing else.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 use carillon::cli::{Cli, Command};
 use carillon::config::{self, Config};
 use carillon::node::{Node, Order};

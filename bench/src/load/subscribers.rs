@@ -85,12 +85,14 @@ impl Subscribers {
         self.shared.latencies.take()
     }
 
-    /// Waits until so many messages have come, or no longer than a limit; how many have.
+    /// Waits until so many messages have come, or no longer than a limit, and a moment more, in which a surplus would
+    /// show; how many have come.
     pub fn wait_for(&self, messages: u64, limit: Duration) -> u64 {
         let end = Instant::now() + limit;
         while self.messages() < messages && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
+        std::thread::sleep(LOOK);
         self.messages()
     }
 }

@@ -3,7 +3,7 @@
 use super::Bench;
 use crate::load::{Pace, Subscribers, push_at};
 use crate::process::CpuTime;
-use crate::report::{Table, count, micros, micros_each, quantile};
+use crate::report::{Table, count, lost, micros, micros_each, quantile};
 use crate::stack::{MESSAGE_LEN, Node, Redis};
 use anyhow::Result;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
         shared,
         format!("{:.2}", commands as f64 / pushes as f64),
         count(delivered),
-        count(pushes.saturating_sub(delivered)),
+        lost(pushes, delivered),
     ]);
     Ok(table)
 }

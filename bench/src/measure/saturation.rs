@@ -4,7 +4,7 @@ use super::{Bench, Cpu};
 use crate::histogram::Quantiles;
 use crate::load::{Pushers, Reuse, Subscribers};
 use crate::process::CpuTime;
-use crate::report::{Table, count, micros, micros_each, quantile, rate};
+use crate::report::{Table, count, lost, micros, micros_each, quantile, rate};
 use crate::stack::{MESSAGE_LEN, Server};
 use anyhow::Result;
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ struct Tally {
     pushes: u64,
     deliveries: u64,
     refused: u64,
-    lost: u64,
+    owed: u64,
+    came: u64,
     latencies: Quantiles,
 }
 
@@ -75,7 +76,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
             quantile(&tally.latencies, 0.5),
             quantile(&tally.latencies, 0.99),
             count(tally.refused),
-            count(tally.lost),
+            lost(tally.owed, tally.came),
             count(clients.closed()),
         ]);
     }
@@ -103,6 +104,7 @@ fn take_turn(server: &Server, clients: &Subscribers, window: Duration, tally: &m
     let (accepted, refused) = pushers.stop()?;
     let owed = accepted * clients.clients();
     tally.refused += refused;
-    tally.lost += owed.saturating_sub(clients.wait_for(had + owed, REST_LIMIT) - had);
+    tally.owed += owed;
+    tally.came += clients.wait_for(had + owed, REST_LIMIT) - had;
     Ok(())
 }
