@@ -82,7 +82,7 @@ async fn a_killed_node_with_thousands_of_sockets_is_gone_from_every_answer_at_on
     let watching = [first.api(), second.api()].map(|api| everybody.loses(dying, api, &channels));
     let killed = Instant::now();
     join(join_all(watching), killing).await;
-    println!("gone from every answer {:?} after kill -9", killed.elapsed());
+    eprintln!("gone from every answer {:?} after kill -9", killed.elapsed());
 
     first.api().push("all", "after").await.unwrap();
     all_hear(&mut staying, "after").await;
@@ -90,12 +90,12 @@ async fn a_killed_node_with_thousands_of_sockets_is_gone_from_every_answer_at_on
     everybody.without(dying).is_listed(fleet.nodes[1].api()).await;
 }
 
-/// When a node that was taken for dead goes on.
+/// When a node that was taken for dead goes on, seen from its reaping.
 #[derive(Clone, Copy, Debug)]
 enum GoesOn {
-    BeforeItIsReaped,
-    WhileItIsReaped,
-    AfterItWasReaped,
+    Before,
+    Meanwhile,
+    Afterwards,
 }
 
 async fn a_node_that_was_stopped_comes_back_whole(when: GoesOn) {
@@ -115,12 +115,12 @@ async fn a_node_that_was_stopped_comes_back_whole(when: GoesOn) {
     stopped.freeze();
     everybody.loses(number, other.api(), &["all"]).await;
     match when {
-        GoesOn::BeforeItIsReaped => {}
-        GoesOn::WhileItIsReaped => {
+        GoesOn::Before => {}
+        GoesOn::Meanwhile => {
             proxy.set(|rules| rules.delay = Duration::from_millis(50));
             is_reaped_half_way(number, &mut resp).await;
         }
-        GoesOn::AfterItWasReaped => nothing_is_left_of(number, &mut resp).await,
+        GoesOn::Afterwards => nothing_is_left_of(number, &mut resp).await,
     }
     stopped.thaw();
     proxy.set(|rules| rules.delay = Duration::ZERO);
@@ -139,17 +139,17 @@ async fn a_node_that_was_stopped_comes_back_whole(when: GoesOn) {
 
 #[tokio::test]
 async fn a_node_stopped_past_its_lease_that_goes_on_before_it_is_reaped_comes_back_whole() {
-    a_node_that_was_stopped_comes_back_whole(GoesOn::BeforeItIsReaped).await;
+    a_node_that_was_stopped_comes_back_whole(GoesOn::Before).await;
 }
 
 #[tokio::test]
 async fn a_node_stopped_past_its_lease_that_goes_on_while_it_is_reaped_comes_back_whole() {
-    a_node_that_was_stopped_comes_back_whole(GoesOn::WhileItIsReaped).await;
+    a_node_that_was_stopped_comes_back_whole(GoesOn::Meanwhile).await;
 }
 
 #[tokio::test]
 async fn a_node_stopped_past_its_lease_that_goes_on_after_it_was_reaped_comes_back_whole() {
-    a_node_that_was_stopped_comes_back_whole(GoesOn::AfterItWasReaped).await;
+    a_node_that_was_stopped_comes_back_whole(GoesOn::Afterwards).await;
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ async fn a_hundred_thousand_connections_are_listed_without_holding_twice_their_s
         let grown = most - before;
         assert_eq!(answer.header("transfer-encoding"), Some("chunked"), "{query}");
         let limit = 2 * answer.body.len() as u64;
-        println!("{query}: {grown} bytes more for an answer of {} bytes", answer.body.len());
+        eprintln!("{query}: {grown} bytes more for an answer of {} bytes", answer.body.len());
         assert!(grown < limit, "{query}: {grown} bytes more for an answer of {}", answer.body.len());
     }
     for listed in [
