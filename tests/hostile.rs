@@ -32,7 +32,9 @@ impl<'a> Bystander<'a> {
 async fn answer_to(to: SocketAddr, bytes: &[u8]) -> Answer {
     let mut raw = Raw::connect(to).await;
     raw.send(bytes).await;
-    raw.answer().await.unwrap_or_else(|error| panic!("{error} for {:?}", String::from_utf8_lossy(&bytes[..80.min(bytes.len())])))
+    raw.answer()
+        .await
+        .unwrap_or_else(|error| panic!("{error} for {:?}", String::from_utf8_lossy(&bytes[..80.min(bytes.len())])))
 }
 
 #[tokio::test]

@@ -123,6 +123,11 @@ impl Health {
         self.evaluate(&mut inner);
     }
 
+    /// Whether this is the life of the server that holds `leases` which the state speaks of.
+    pub(super) fn knows(&self, run_id: &Arc<str>) -> bool {
+        self.lock().run_id.as_ref() == Some(run_id)
+    }
+
     /// A connection to the server that holds `leases` is there.
     pub(super) fn connected(&self, run_id: &Arc<str>) {
         let mut inner = self.lock();

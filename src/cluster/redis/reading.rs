@@ -101,7 +101,7 @@ impl Core {
     }
 
     async fn sum(&self, command: impl Fn(&Registration) -> Command) -> Result<u64> {
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         let answers = self.each(&leases, command).await.map_err(unavailable)?;
         Ok(answers.iter().filter_map(Value::as_u64).sum())
     }
@@ -116,7 +116,7 @@ impl Core {
     }
 
     pub(super) async fn exists(&self, connection: ConnectionId) -> Result<bool> {
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         let Some(registration) = leases.of(connection.seq()) else { return Ok(false) };
         let command =
             Command::keyed("HEXISTS", &self.keys.connections(registration)).arg(connection.counter().to_string());
@@ -126,7 +126,7 @@ impl Core {
     // ---- nodes and store ----
 
     pub(super) async fn nodes(&self) -> Result<Vec<NodeSummary>> {
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         let answers = self.each(&leases, |registration| Command::keyed("HGETALL", &self.keys.node(registration))).await;
         let nodes = leases.registrations().zip(answers.map_err(unavailable)?).filter_map(|(registration, answer)| {
             let mut facts = fields(answer);
@@ -163,7 +163,7 @@ impl Core {
 
     pub(super) async fn audiences(&self, kind: AudienceKind) -> Result<Vec<(Name, u64)>> {
         let deadline = Instant::now() + LISTING;
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         let mut all: BTreeMap<Name, u64> = BTreeMap::new();
         for registration in leases.registrations() {
             let index = self.index(registration, kind);
@@ -224,7 +224,7 @@ impl Core {
 
     async fn list(self: &Arc<Self>, list: List) -> Result<Pages> {
         let deadline = Instant::now() + LISTING;
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         let (pages, receiver) = mpsc::channel(PAGES_AHEAD);
         let core = self.clone();
         tokio::spawn(async move {

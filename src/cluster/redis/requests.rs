@@ -132,7 +132,7 @@ impl Core {
     }
 
     async fn ask_audience(&self, audience: &Audience, act: &Act, wait: Duration) -> Result<Outcome> {
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         let count = |registration: Registration| async move {
             let command = Command::keyed("HEXISTS", &self.keys.index(&registration, audience.kind));
             let there = self.pools.run(&command.arg(audience.name.as_str())).await?;
@@ -156,7 +156,7 @@ impl Core {
         if tokio::time::timeout(wait, &mut place.done).await.is_ok() {
             return Ok(Some(self.requests.outcome(place.id)));
         }
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         match self.requests.missing(place.id).into_iter().find(|seq| leases.of(*seq).is_some()) {
             Some(seq) => Err(Error::NoAnswer { node: self.name_of(seq).await, waited: wait }),
             None => Ok(None),
