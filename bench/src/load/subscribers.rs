@@ -85,13 +85,17 @@ impl Subscribers {
         self.shared.latencies.take()
     }
 
-    /// Waits until so many messages have come, or no longer than a limit, and a moment more, in which a surplus would
-    /// show; how many have come.
+    /// Waits until so many messages have come, or no longer than a limit; how many have.
     pub fn wait_for(&self, messages: u64, limit: Duration) -> u64 {
         let end = Instant::now() + limit;
         while self.messages() < messages && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
+        self.messages()
+    }
+
+    /// Waits a moment in which more than was owed would show; how many messages have come.
+    pub fn messages_at_rest(&self) -> u64 {
         std::thread::sleep(LOOK);
         self.messages()
     }

@@ -84,8 +84,9 @@ fn take_turn(server: &Server, clients: &Subscribers, length: Duration, tally: &m
     clients.take_latencies();
     let before = Cpu::of(server)?;
     let pushes = push_at(server.push, &server.request, Pace { rate: RATE, length, clients: 1 })?;
-    let have = clients.wait_for(had + pushes * clients.clients(), REST_LIMIT);
+    clients.wait_for(had + pushes * clients.clients(), REST_LIMIT);
     let (cpu, redis) = Cpu::of(server)?.since(&before);
+    let have = clients.messages_at_rest();
     tally.cpu.push(micros_each(cpu, have - had));
     tally.redis = redis.map(|redis| redis + tally.redis.unwrap_or_default());
     tally.pushes += pushes;
