@@ -171,6 +171,31 @@ async fn a_dead_node_is_gone_from_every_answer_and_then_from_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_reaper_left_half_done_is_finished() {
+    let server = RedisServer::start().await;
+    let config = config(server.url());
+    let (prefix, reaping) = (config.prefix.clone(), format!("{}{{nodes}}:reaping", config.prefix));
+    // Fenced, and one of two channels removed already: its index still has both. The time of its reaper is over.
+    write_registration(&server, &prefix, 1000).await;
+    server.cli(&["HDEL", &format!("{prefix}{{nodes}}:leases"), "5:feed"]).await;
+    server.cli(&["HSET", &format!("{prefix}{{n5}}:feed:channels"), "removed", "7"]).await;
+    server.cli(&["HSET", &format!("{prefix}{{n5}}:feed:node"), "id", "life"]).await;
+    server.cli(&["HSET", &format!("{prefix}{{nodes}}:seqs"), "5", "life"]).await;
+    server.cli(&["ZADD", &reaping, "1", "5:feed"]).await;
+    // This one's time is not over.
+    server.cli(&["ZADD", &reaping, "99999999999", "6:feed"]).await;
+    let node = Node::joined(config).await;
+    until("nothing is left of it", || async {
+        server.cli(&["--raw", "KEYS", &format!("{prefix}{{n5}}*")]).await.is_empty()
+            && server.cli(&["--raw", "ZRANGE", &reaping, "0", "-1"]).await == "6:feed"
+    })
+    .await;
+    let life = server.cli(&["--raw", "HGET", &format!("{prefix}{{nodes}}:seqs"), "5"]).await;
+    assert!(life.starts_with("life|"), "the number is kept with the time of the end: {life}");
+    assert_eq!(node.cluster.count_connections().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_leaves_leaves_nothing() {
     let server = RedisServer::start().await;
     let (a, b) = two(config(server.url())).await;

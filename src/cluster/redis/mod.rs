@@ -11,6 +11,7 @@ mod batch;
 mod clock;
 mod connect;
 mod core;
+mod counters;
 mod envelope;
 mod health;
 mod keys;

@@ -5,17 +5,19 @@
 //! is longer than a listing may take.
 
 use super::core::Core;
+use super::counters::Counters;
 use super::keys::Registration;
 use super::leases::LeaseTable;
 use super::pool::Pooled;
 use super::publishing::unavailable;
+use super::scripts;
 use super::topology::Place;
 use super::wire::{Command, Fault, fields};
 use crate::cluster::{NodeSummary, Pages, StoreInfo};
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Name, Result};
 use fred::types::Value;
 use futures_util::{StreamExt, stream};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -252,30 +254,22 @@ impl Core {
             if size == 0 {
                 continue;
             }
-            let key = list.key(self, registration);
+            let page =
+                |command: &'static str| Command::script(&scripts::PAGE, &[list.key(self, registration)]).arg(command);
             if size <= WHOLE {
-                let Value::Array(members) = self.pools.run(&Command::keyed(whole, &key)).await? else {
-                    return Err(Fault::Unexpected(whole));
-                };
-                if !send(pages, registration, members.iter()).await {
+                let (_, counters) = self.page(&page(whole)).await?;
+                if !send(pages, registration, &counters).await {
                     return Ok(());
                 }
                 continue;
             }
             // A scan may bring an entry twice; the counters seen tell.
-            let mut seen: HashSet<u32> = HashSet::with_capacity(size as usize);
+            let mut seen = Counters::default();
             let mut cursor = "0".to_owned();
             loop {
-                let (next, mut entries) = self.scan(scanning, &key, &cursor).await?;
-                if matches!(list, List::Connections) {
-                    let mut is_field = false;
-                    entries.retain(|_| {
-                        is_field = !is_field;
-                        is_field
-                    });
-                }
-                entries.retain(|entry| entry_counter(entry).is_some_and(|counter| seen.insert(counter)));
-                if !send(pages, registration, entries.iter()).await {
+                let (next, mut counters) = self.page(&page(scanning).arg(cursor).arg(SCAN)).await?;
+                counters.retain(|counter| seen.insert(*counter));
+                if !send(pages, registration, &counters).await {
                     return Ok(());
                 }
                 if next == "0" {
@@ -286,10 +280,16 @@ impl Core {
         }
         Ok(())
     }
-}
 
-fn entry_counter(entry: &Value) -> Option<u32> {
-    entry.as_str().and_then(|text| text.parse().ok())
+    /// One step of a listing: the next cursor, and the counters that it brought.
+    async fn page(&self, step: &Command) -> Result<(String, Vec<u32>), Fault> {
+        const UNEXPECTED: Fault = Fault::Unexpected("page");
+        let Value::Array(answer) = self.pools.run(step).await? else { return Err(UNEXPECTED) };
+        let [next, entries] = answer.as_slice() else { return Err(UNEXPECTED) };
+        let entries = entries.as_str().ok_or(UNEXPECTED)?;
+        let counters = entries.split(',').filter_map(|entry| entry.parse().ok()).collect();
+        Ok((next.as_string().ok_or(UNEXPECTED)?, counters))
+    }
 }
 
 fn too_slow() -> Error {
@@ -297,12 +297,7 @@ fn too_slow() -> Error {
 }
 
 /// Sends ids in pages; false where nobody reads any more.
-async fn send<'a>(
-    pages: &mpsc::Sender<Result<Vec<ConnectionId>>>,
-    registration: &Registration,
-    entries: impl Iterator<Item = &'a Value>,
-) -> bool {
-    let counters: Vec<u32> = entries.filter_map(entry_counter).collect();
+async fn send(pages: &mpsc::Sender<Result<Vec<ConnectionId>>>, registration: &Registration, counters: &[u32]) -> bool {
     for page in counters.chunks(PAGE) {
         let page = page.iter().map(|counter| ConnectionId::new(registration.seq, *counter)).collect();
         if pages.send(Ok(page)).await.is_err() {

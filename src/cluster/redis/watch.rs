@@ -21,6 +21,10 @@ pub(super) const LOOK: Duration = Duration::from_millis(250);
 /// A longer time between two looks is a break: this process, or Redis, was not there.
 const BREAK: Duration = Duration::from_secs(1);
 
+/// How long silence proves nothing after a break, at the most: by then whoever lives has subscribed again, or moves its
+/// lease. A lease of many minutes is no reason to keep a killed node for as long.
+const LONGEST_REST: Duration = Duration::from_secs(10);
+
 /// What was seen of one registration.
 struct Seen {
     value: String,
@@ -59,8 +63,8 @@ struct Inbox {
 impl Core {
     /// Looks at the leases, for as long as it is polled.
     pub(super) async fn keep_watch(&self) {
-        let rest = self.config.node_lease;
-        let mut series = Series::new(Instant::now() + rest);
+        let lease = self.config.node_lease;
+        let mut series = Series::begin(Instant::now(), lease);
         loop {
             tokio::time::sleep(LOOK).await;
             match self.look().await {
@@ -74,13 +78,13 @@ impl Core {
                         tracing::warn!(registration = %own, "redis has lost this node's registration: writing it anew");
                         self.health.registration_lost();
                     }
-                    for (dead, value) in series.judge(look, Instant::now(), rest, self.own.current().as_ref()) {
+                    for (dead, value) in series.judge(look, Instant::now(), lease, self.own.current().as_ref()) {
                         self.bury(&dead, &value).await;
                     }
                 }
                 Err(fault) => {
                     tracing::debug!(%fault, "a look at the leases failed");
-                    series = Series::new(Instant::now() + rest);
+                    series = Series::begin(Instant::now(), lease);
                 }
             }
         }
@@ -147,7 +151,9 @@ fn subscribers(answer: Value) -> HashMap<String, i64> {
 }
 
 impl Series {
-    fn new(silence_counts_from: Instant) -> Self {
+    /// A series of looks that begins now.
+    fn begin(now: Instant, lease: Duration) -> Self {
+        let silence_counts_from = now + lease.min(LONGEST_REST);
         Self { seen: HashMap::new(), last: None, server: 0, silence_counts_from }
     }
 
@@ -156,12 +162,12 @@ impl Series {
         &mut self,
         look: Look,
         now: Instant,
-        rest: Duration,
+        lease: Duration,
         own: Option<&Registration>,
     ) -> Vec<(Registration, String)> {
         let broken = self.last.is_some_and(|last| now - last >= BREAK || self.server != look.server);
         if broken {
-            *self = Self::new(now + rest);
+            *self = Self::begin(now, lease);
         }
         self.last = Some(now);
         self.server = look.server;
@@ -186,7 +192,7 @@ impl Series {
             }
             if seen.server != inbox.server {
                 seen.server = inbox.server;
-                seen.silence_counts_from = now + rest;
+                seen.silence_counts_from = now + lease.min(LONGEST_REST);
                 seen.silent_since = None;
             }
             if !inbox.silent {
@@ -194,7 +200,7 @@ impl Series {
             } else if now >= seen.silence_counts_from {
                 seen.silent_since.get_or_insert(now);
             }
-            let still = now - seen.since >= rest;
+            let still = now - seen.since >= lease;
             let silent = seen.silent_since.is_some_and(|since| now - since >= LOOK);
             if still || silent {
                 dead.push((registration.clone(), value.clone()));
@@ -208,7 +214,7 @@ impl Series {
 mod tests {
     use super::*;
 
-    const REST: Duration = Duration::from_secs(10);
+    const LEASE: Duration = Duration::from_secs(10);
 
     fn look(leases: &[(&str, &str)], silent: &[&str]) -> Look {
         let registration = |name: &str| Registration::parse(name).unwrap();
@@ -227,14 +233,14 @@ mod tests {
     impl Run {
         fn new() -> Self {
             let now = Instant::now();
-            Self { series: Series::new(now + REST), now }
+            Self { series: Series::begin(now, LEASE), now }
         }
 
         /// Looks every quarter of a second for so long; how many looks it took until somebody was dead.
         fn looks_until_death(&mut self, seconds: u64, at: impl Fn(u32) -> Look) -> Option<u32> {
             (0..(seconds * 4) as u32).find(|number| {
                 self.now += LOOK;
-                !self.series.judge(at(*number), self.now, REST, None).is_empty()
+                !self.series.judge(at(*number), self.now, LEASE, None).is_empty()
             })
         }
     }
@@ -289,7 +295,7 @@ mod tests {
         let own = Registration::parse("7:a").unwrap();
         for _ in 0..100 {
             run.now += LOOK;
-            let dead = run.series.judge(look(&[("7:a", "1")], &["7:a"]), run.now, REST, Some(&own));
+            let dead = run.series.judge(look(&[("7:a", "1")], &["7:a"]), run.now, LEASE, Some(&own));
             assert_eq!(dead, []);
         }
     }
