@@ -42,6 +42,7 @@ macro_rules! contract {
 
 contract! {
     what_is_settled_is_in_every_read,
+    audiences_are_listed_with_their_members,
     pushes_arrive_once_and_in_order,
     several_audiences_and_everybody_are_reached_once,
     exclusions_are_left_out,
@@ -80,6 +81,25 @@ async fn what_is_settled_is_in_every_read(a: Node, b: Node) {
         assert_eq!(node.members(&news).await, BTreeSet::from([second.id]));
         assert_eq!(node.cluster.count_members(&ann).await.unwrap(), 0);
         assert_eq!(node.cluster.audiences(AudienceKind::User).await.unwrap(), []);
+    }
+}
+
+async fn audiences_are_listed_with_their_members(a: Node, b: Node) {
+    let channels = ["a", "b", "c {x}"].map(channel);
+    let first = a.connect(&[channels[0].clone(), channels[2].clone()]).await;
+    let second = b.connect(&[channels[0].clone(), channels[1].clone(), user("u")]).await;
+    let listed = |ids: &[&node::Client]| ids.iter().map(|client| client.id).collect::<BTreeSet<_>>();
+    let all = [
+        ("a".to_owned(), listed(&[&first, &second])),
+        ("b".to_owned(), listed(&[&second])),
+        ("c {x}".to_owned(), listed(&[&first])),
+    ];
+    let name = |name: &str| channel(name).name;
+    for node in [&a, &b] {
+        assert_eq!(node.listing(None).await, all);
+        let some = node.listing(Some(vec![name("c {x}"), name("nobody"), name("a")])).await;
+        assert_eq!(some, [all[2].clone(), all[0].clone()]);
+        assert_eq!(node.listing(Some(vec![name("nobody")])).await, []);
     }
 }
 

@@ -64,7 +64,11 @@ async fn is_reaped_half_way(node: u64, resp: &mut Resp) {
 async fn a_killed_node_with_thousands_of_sockets_is_gone_from_every_answer_at_once_and_its_keys_soon() {
     let start = Instant::now();
     let mut fleet = Fleet::start(3, &[]).await;
-    let _dying = Listener::crowd(fleet.nodes[0].ws(), "/?channel[]=all&channel[]=even&channel[]=more", 3000).await;
+    let _dying = Listener::crowd(fleet.nodes[0].ws(), "/?channel[]=all&channel[]=even&channel[]=more", 2999).await;
+    // Enough channels for a death to fall into the midst of a listing of them.
+    let many: Vec<String> = (0..600).map(|channel| format!("c{channel}")).collect();
+    let target = format!("/?channel[]=all&channel[]=even&channel[]=more&channel[]={}", many.join("&channel[]="));
+    let _dying_in_many = Listener::connect(fleet.nodes[0].ws(), &target).await;
     let dying = Census::of(fleet.nodes[1].api()).await.only_node();
     let mut staying = Listener::crowd(fleet.nodes[1].ws(), "/?channel[]=all&channel[]=even", 1000).await;
     staying.extend(Listener::crowd(fleet.nodes[2].ws(), "/?channel[]=all&channel[]=odd", 1000).await);
@@ -78,7 +82,7 @@ async fn a_killed_node_with_thousands_of_sockets_is_gone_from_every_answer_at_on
         first.api().count().await.unwrap();
         dead.kill();
     };
-    let channels = ["all", "even", "more"];
+    let channels: Vec<&str> = ["all", "even", "more"].into_iter().chain(many.iter().map(String::as_str)).collect();
     let watching = [first.api(), second.api()].map(|api| everybody.loses(dying, api, &channels));
     let killed = Instant::now();
     join(join_all(watching), killing).await;

@@ -97,6 +97,21 @@ impl Node {
         ids(self.cluster.members(audience).await.unwrap()).await
     }
 
+    /// Channels with their members; panics where a channel's pages are not together.
+    pub(crate) async fn listing(&self, names: Option<Vec<Name>>) -> Vec<(String, BTreeSet<ConnectionId>)> {
+        let mut pages = self.cluster.listing(AudienceKind::Channel, names).await.unwrap();
+        let mut all: Vec<(String, BTreeSet<ConnectionId>)> = Vec::new();
+        while let Some(page) = pages.next().await {
+            let (name, ids) = page.unwrap();
+            match all.iter_mut().find(|(known, _)| *known == name.as_str()) {
+                Some((_, members)) => ids.into_iter().for_each(|id| assert!(members.insert(id), "{id} twice")),
+                None => all.push((name.to_string(), ids.into_iter().collect())),
+            }
+            assert_eq!(all.last().unwrap().0, name.as_str(), "its pages are not together");
+        }
+        all
+    }
+
     pub(crate) async fn connections(&self) -> BTreeSet<ConnectionId> {
         ids(self.cluster.connections().await.unwrap()).await
     }

@@ -2,7 +2,7 @@
 //!
 //! Every node writes one *registration* ([`registrar`], one ordered queue) and keeps a lease on it ([`lease`]); the
 //! others watch that lease ([`watch`]) and write down a death, after which nothing of the registration counts, and one
-//! of them removes it ([`reaper`]). Reads ([`reading`]) ask `leases` first. Pushes ([`publishing`]) and requests
+//! of them removes it ([`reaper`]). Reads ([`reading`], [`listing`]) ask `leases` first. Pushes ([`publishing`]) and requests
 //! ([`requests`]) travel by pub/sub in a small binary form ([`envelope`]); what arrives comes over links ([`subscriber`],
 //! [`link`], [`pump`]). What the node may promise meanwhile is one value ([`health`]). Connections ([`wire`], [`lanes`],
 //! [`pool`]) never reconnect and never send twice by themselves; [`topology`] says which server has which slot.
@@ -19,6 +19,7 @@ mod lanes;
 mod lease;
 mod leases;
 mod link;
+mod listing;
 mod metrics;
 mod pool;
 mod publishing;
@@ -42,7 +43,7 @@ use self::registrar::Registrar;
 use self::subscriber::Subscriber;
 use self::topology::Topology;
 use self::wire::{Command, Fault};
-use super::{About, Act, Cluster, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use super::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
 use crate::hub::Hub;
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Name, NodeId, Push, Result, Seq};
 use async_trait::async_trait;
@@ -346,6 +347,11 @@ impl Cluster for RedisCluster {
     async fn members(&self, audience: &Audience) -> Result<Pages> {
         self.core.health.admit().await?;
         self.core.members(audience).await
+    }
+
+    async fn listing(&self, kind: AudienceKind, names: Option<Vec<Name>>) -> Result<NamedPages> {
+        self.core.health.admit().await?;
+        self.core.listing(kind, names).await
     }
 
     async fn leave(&self) {
