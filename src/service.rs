@@ -133,6 +133,7 @@ impl Service {
             Outcome::Done(affected) => Ok(Some(affected)),
             Outcome::Unknown => Ok(None),
             Outcome::Failed(why) => Err(Error::Unavailable(why)),
+            Outcome::Refused(why) => Err(Error::Limit(why)),
         }
     }
 

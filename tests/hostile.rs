@@ -213,6 +213,22 @@ async fn channels_too_many_or_with_names_that_are_none_are_refused_with_value_an
 }
 
 #[tokio::test]
+async fn a_connection_is_in_no_more_channels_than_it_may_be_however_many_calls_put_it_there() {
+    let node = Node::start(&[("MAX_CHANNELS", "3")]).await;
+    let _listener = Listener::connect(node.ws(), "/?channel[]=a&channel[]=b").await;
+    let subscribe = async |channels: &str| {
+        let answer = node.api().ask(&format!("action=subscribe&connection=1&{channels}")).await.unwrap();
+        let answer = answer.json();
+        (answer["status"].as_bool().unwrap(), answer["message"].to_string())
+    };
+    assert!(subscribe("channel[]=b&channel[]=c").await.0);
+    let (done, message) = subscribe("channel[]=d").await;
+    assert!(!done && message.contains("MAX_CHANNELS") && message.contains('3'), "{message}");
+    assert!(subscribe("channel[]=a&channel[]=c").await.0, "where it is already it may be put again");
+    assert_eq!(node.api().count_members("d").await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn ten_thousand_channels_in_a_handshake_are_refused_and_a_thousand_are_not() {
     let node = Node::start(&[]).await;
     let target = |channels: usize| {

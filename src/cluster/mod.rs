@@ -76,6 +76,8 @@ pub enum Outcome {
     Unknown,
     /// It could not be done, for the reason given.
     Failed(String),
+    /// A limit stands against it, which the text names.
+    Refused(String),
 }
 
 /// What [`Cluster::publish`] knows of a push that the bus has taken.

@@ -23,7 +23,7 @@ struct Pending {
     /// Who has not answered yet and must.
     missing: BTreeSet<Seq>,
     affected: u64,
-    failed: Option<String>,
+    failed: Option<Outcome>,
     unknown: bool,
     done: Option<oneshot::Sender<()>>,
 }
@@ -80,7 +80,7 @@ impl Requests {
             Outcome::Done(affected) => pending.affected += affected,
             // One that was not expected to have it may say so.
             Outcome::Unknown => pending.unknown |= expected,
-            Outcome::Failed(why) => pending.failed = Some(why),
+            failed @ (Outcome::Failed(_) | Outcome::Refused(_)) => pending.failed = Some(failed),
         }
         if pending.missing.is_empty()
             && let Some(done) = pending.done.take()
@@ -93,7 +93,7 @@ impl Requests {
     fn outcome(&self, id: u64) -> Outcome {
         let all = self.lock();
         match all.get(&id) {
-            Some(Pending { failed: Some(why), .. }) => Outcome::Failed(why.clone()),
+            Some(Pending { failed: Some(failed), .. }) => failed.clone(),
             Some(Pending { unknown: true, .. }) | None => Outcome::Unknown,
             Some(pending) => Outcome::Done(pending.affected),
         }
