@@ -1,6 +1,7 @@
 //! What has changed in the roster, in order, for whoever writes it to a directory.
 
 use crate::model::Audience;
+use prometheus::IntGauge;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -69,15 +70,23 @@ pub struct Snapshot {
 }
 
 /// The waiting changes. Lives inside the roster's lock, so that its order is the order of the changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Journal {
     changes: Vec<Change>,
     /// Waiters, each with the number of changes in front of it.
     waiters: Vec<(usize, oneshot::Sender<()>)>,
     overflow: bool,
+    /// How many changes wait, for whoever looks on.
+    waiting: IntGauge,
 }
 
 impl Journal {
+    /// An empty journal that keeps `waiting` at the number of its changes, or at [`JOURNAL_LIMIT`] from an overflow until
+    /// the snapshot.
+    pub(super) fn new(waiting: IntGauge) -> Self {
+        Self { changes: Vec::new(), waiters: Vec::new(), overflow: false, waiting }
+    }
+
     pub(super) fn push(&mut self, change: Change) {
         if self.overflow {
             return;
@@ -88,6 +97,7 @@ impl Journal {
             return;
         }
         self.changes.push(change);
+        self.show();
     }
 
     /// A receiver that fires when everything before this call is written; `None` when nothing waits to be.
@@ -108,6 +118,7 @@ impl Journal {
         let taken = at_most.min(self.changes.len());
         let rest = self.changes.split_off(taken);
         let changes = std::mem::replace(&mut self.changes, rest);
+        self.show();
         let mut waiters = Vec::new();
         self.waiters = std::mem::take(&mut self.waiters)
             .into_iter()
@@ -127,6 +138,30 @@ impl Journal {
     pub(super) fn restart(&mut self) -> Vec<oneshot::Sender<()>> {
         self.changes = Vec::new();
         self.overflow = false;
+        self.show();
         std::mem::take(&mut self.waiters).into_iter().map(|(_, waiter)| waiter).collect()
+    }
+    fn show(&self) {
+        self.waiting.set(self.changes.len() as i64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_length_is_shown_and_stays_at_the_limit_until_a_snapshot_takes_the_place_of_what_was_dropped() {
+        let waiting = IntGauge::new("waiting", "w").unwrap();
+        let mut journal = Journal::new(waiting.clone());
+        (0..10).for_each(|counter| journal.push(Change::Closed { counter }));
+        assert_eq!(waiting.get(), 10);
+        assert!(matches!(journal.take(4), Changes::Some { changes, .. } if changes.len() == 4));
+        assert_eq!(waiting.get(), 6);
+        (0..JOURNAL_LIMIT as u32).for_each(|counter| journal.push(Change::Closed { counter }));
+        assert!(matches!(journal.take(1), Changes::Overflow));
+        assert_eq!(waiting.get(), JOURNAL_LIMIT as i64);
+        journal.restart();
+        assert_eq!(waiting.get(), 0);
     }
 }

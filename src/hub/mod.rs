@@ -21,6 +21,7 @@ mod socket;
 use crate::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeCounters, Push, Seq, Target};
 use bytes::Bytes;
 use inbox::{Budget, Command, Inbox, Parcel, To};
+use journal::Journal;
 use metrics::HubMetrics;
 use roster::Roster;
 use shard::Shard;
@@ -255,7 +256,8 @@ impl Hub {
 
     /// Turns the journal on; a hub whose state is embedded keeps none.
     pub fn start_journal(&self) {
-        self.inner.roster().journal.get_or_insert_default();
+        let waiting = self.inner.metrics.journal.clone();
+        self.inner.roster().journal.get_or_insert_with(|| Journal::new(waiting));
     }
 
     /// Waits until [`take_changes`](Self::take_changes) has something. Cancel-safe; for one task.
