@@ -91,7 +91,12 @@ async fn requests_go_where_their_query_body_and_path_say() {
     assert_eq!(message(&server.get("/", "").await), "action param must be set");
     assert_eq!(message(&server.get("/?action=x", "").await), "wrong x action");
     assert_eq!(message(&server.post("/?x=1", "application/json", r#"{"action":"y"}"#).await), "wrong y action");
-    assert_eq!(message(&server.post("/?action=x", "text/plain", "action=y").await), "wrong x action");
+    assert_eq!(
+        message(&server.post("/?action=push&to=all", "text/plain", "message=y").await),
+        "body of type text/plain is not taken: send a form (application/x-www-form-urlencoded) or JSON"
+    );
+    let untyped = server.raw("POST / HTTP/1.0\r\ncontent-length: 14\r\n\r\n{\"action\":\"z\"}").await;
+    assert_eq!(message(&untyped), "wrong z action");
     assert_eq!(
         message(&server.post("/", "application/json", "[").await).split(':').next(),
         Some("body is not a JSON object")
