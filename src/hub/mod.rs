@@ -14,6 +14,7 @@ pub mod frame;
 mod inbox;
 mod journal;
 mod metrics;
+mod refusal;
 mod roster;
 mod shard;
 mod socket;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
 pub use journal::{Change, Changes, Snapshot};
+pub use refusal::{Full, JoinError};
 pub use socket::{CloseReason, Socket};
 
 /// A push as it came off the bus.
@@ -50,21 +52,6 @@ pub struct Opening {
     pub audiences: Vec<Audience>,
     /// Frames that come before any push, encoded.
     pub greeting: Vec<Bytes>,
-}
-
-/// The node has as many connections as it may have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Full;
-
-/// Why a connection can't become a member.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum JoinError {
-    /// It isn't here.
-    #[error("there is no such connection")]
-    Unknown,
-    /// It would be in more channels than this, [`Limits::max_channels`].
-    #[error("more than MAX_CHANNELS, {0}, channels")]
-    TooMany(usize),
 }
 
 /// What is done to connections that may have missed a push; they are counted in any case.
@@ -429,8 +416,9 @@ impl Hub {
             return Err(JoinError::Unknown);
         }
         let channels = roster.channels_with(counter, audiences).ok_or(JoinError::Unknown)?;
-        if channels > inner.limits.max_channels {
-            return Err(JoinError::TooMany(inner.limits.max_channels));
+        let limit = inner.limits.max_channels;
+        if channels > limit {
+            return Err(JoinError::TooMany { channels, limit });
         }
         let mut joined = 0;
         for audience in audiences {
