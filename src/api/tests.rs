@@ -208,7 +208,8 @@ async fn readiness_says_why_not_and_liveness_stays() {
     let unready = server.get("/readyz", "").await;
     assert!(unready.starts_with("HTTP/1.1 503 ") && unready.ends_with("not ready: stopping\n"), "{unready}");
     assert!(server.get("/livez", "").await.starts_with("HTTP/1.1 200 "));
-    assert!(server.get("/metrics", "").await.contains("\ncarillon_ready 0\n"));
+    let metrics = server.get("/metrics", "").await;
+    assert!(metrics.contains("\ncarillon_ready 0\n") && metrics.contains("\ncarillon_draining 1\n"), "{metrics}");
 
     for (state, why) in [
         (State::Away("redis refuses writes".to_owned()), Some("redis refuses writes")),
@@ -232,6 +233,9 @@ async fn metrics_show_server_process_and_cluster() {
         "carillon_http_requests_active 1\n",
         "carillon_cluster_channels 2\n",
         "carillon_cluster_nodes 1\n",
+        "carillon_draining 0\n",
+        "carillon_store_hits_total 5\n",
+        "carillon_store_misses_total 6\n",
         "carillon_store_memory_bytes ",
         "carillon_tasks ",
         "carillon_worker_threads ",
