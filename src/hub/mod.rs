@@ -310,6 +310,9 @@ impl Hub {
     pub fn deliver(&self, delivery: Delivery) {
         let inner = &*self.inner;
         let Delivery { push, taken_at } = delivery;
+        let charge = inner.budget.charge(push.payload.len());
+        // Encoded before the lock is taken: it may be a megabyte.
+        let frame = charge.is_some().then(|| frame::message(push.opcode, &push.payload)).unwrap_or_default();
         let roster = inner.roster();
         let to = match &push.target {
             Target::All => Some(To::All),
@@ -327,7 +330,7 @@ impl Hub {
             return;
         };
         inner.metrics.hits.inc();
-        let Some(charge) = inner.budget.charge(push.payload.len()) else {
+        let Some(charge) = charge else {
             if inner.metrics.dropped.get() == 0 {
                 tracing::warn!(
                     limit = inner.limits.hub_queue,
@@ -344,7 +347,7 @@ impl Hub {
             to,
             exclude: push.exclude.connections.iter().filter_map(own).collect(),
             exclude_audiences: push.exclude.users.iter().filter_map(user).collect(),
-            frame: frame::message(push.opcode, &push.payload),
+            frame,
             taken_at,
             _charge: charge,
         });
@@ -375,12 +378,15 @@ impl Hub {
     /// This node's own figures, as far as the hub has them.
     pub fn counters(&self) -> NodeCounters {
         let metrics = &self.inner.metrics;
-        let accepted = metrics.accepted.get();
-        let connections = self.inner.roster().len() as u64;
+        // Both change under the roster's lock.
+        let (connections, accepted) = {
+            let roster = self.inner.roster();
+            (roster.len() as u64, metrics.accepted.get())
+        };
         NodeCounters {
             connections,
             accepted,
-            closed: accepted - connections,
+            closed: accepted.saturating_sub(connections),
             hits: metrics.hits.get(),
             misses: metrics.misses.get(),
             joins: metrics.joins.get(),
