@@ -47,7 +47,8 @@ install_suite() {
 
 node=
 stop_node() {
-  [[ -z $node ]] || kill "$node" 2>/dev/null || true
+  [[ -n $node ]] || return 0
+  kill "$node" 2>/dev/null && wait "$node" || true
 }
 trap stop_node EXIT
 
