@@ -82,16 +82,18 @@ report() {
 import collections, json, sys
 
 passed = {"OK", "INFORMATIONAL", "NON-STRICT"}
-failed = False
 with open(sys.argv[1]) as index:
     agents = json.load(index)
+# Where nobody answers, the suite writes an empty report and is content.
+failed = not any(agents.values())
+if failed:
+    print("no case was run")
 for agent, cases in agents.items():
     print(agent, len(cases), "cases", dict(collections.Counter(case["behavior"] for case in cases.values())))
     for name, case in sorted(cases.items()):
         if case["behavior"] not in passed or case["behaviorClose"] not in {"OK", "INFORMATIONAL"}:
             print(" ", name, case["behavior"], "close:", case["behaviorClose"])
             failed = True
-    failed = failed or not cases
 sys.exit(failed)
 PYTHON
 }
