@@ -2,8 +2,9 @@
 
 use crate::model::{Error, Result};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -21,9 +22,17 @@ pub enum Content {
 /// An answer.
 pub type Answer = Response<Content>;
 
-impl<T: Into<Bytes>> From<T> for Content {
-    fn from(bytes: T) -> Self {
-        Self::Whole(Some(bytes.into()))
+impl From<Bytes> for Content {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole(Some(bytes))
+    }
+}
+
+impl From<Full<Bytes>> for Content {
+    fn from(mut full: Full<Bytes>) -> Self {
+        // A `Full` has all it has at once, in one frame.
+        let frame = full.frame().now_or_never().flatten();
+        Self::Whole(frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()))
     }
 }
 
@@ -60,7 +69,7 @@ pub(super) fn json(content: Content) -> Answer {
 
 /// A text for people and probes.
 pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    let mut answer = typed("text/plain; charset=utf-8", Content::from(text));
+    let mut answer = typed("text/plain; charset=utf-8", Content::from(text.into()));
     *answer.status_mut() = status;
     answer
 }
@@ -77,4 +86,18 @@ pub(super) fn bare(status: StatusCode) -> Answer {
     let mut answer = Response::new(Content::Whole(None));
     *answer.status_mut() = status;
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn content_made_of_a_full_body_is_the_same_with_its_length() {
+        for bytes in ["", "bytes"] {
+            let content = Content::from(Full::new(Bytes::from(bytes)));
+            assert_eq!(content.size_hint().exact(), Some(bytes.len() as u64));
+            assert_eq!(content.collect().await.unwrap().to_bytes(), bytes);
+        }
+    }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 /// How long a client may take to send its body: 8 MiB at 280 KB/s.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What all bodies that are being read may take together beyond [`SMALL`] each; who is over it waits.
+/// What all bodies that are being read may take together beyond [`SMALL`] each; those that would go over it wait.
 const ALL_BODIES: usize = 256 << 20;
 
 /// Bodies up to this size are not counted: the limit on connections bounds them.
@@ -70,32 +70,32 @@ impl Bodies {
         }
         // An announced length is within the limit, so it fits; chunked bodies announce none.
         let most = announced.map_or(self.limit, |size| size as usize);
-        let reading = async {
-            let _held = if most > SMALL {
-                // The semaphore is never closed; were it, reading on would be right.
-                self.units.acquire_many((most / UNIT) as u32).await.ok()
-            } else {
-                None
-            };
-            parse(headers, &self.collect(body).await?)
-        };
+        let reading = async { parse(headers, &self.collect(body, most).await?) };
         tokio::time::timeout(PATIENCE, reading).await.unwrap_or(Err(BodyError::TooSlow))
     }
 
-    async fn collect(&self, mut body: Incoming) -> Result<Bytes, BodyError> {
+    /// Reads a body of up to `most` bytes.
+    async fn collect(&self, mut body: Incoming, most: usize) -> Result<Bytes, BodyError> {
         let mut first = Bytes::new();
         let mut all = Vec::new();
+        let mut held = None;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
-            if first.len().max(all.len()) + data.len() > self.limit {
+            let size = all.len().max(first.len()) + data.len();
+            if size > self.limit {
                 return Err(BodyError::TooLong { size: None, limit: self.limit });
             }
-            if first.is_empty() && all.is_empty() {
+            if first.is_empty() {
                 first = data;
                 continue;
             }
             if all.is_empty() {
                 all.extend_from_slice(&first);
+            }
+            if size > SMALL && held.is_none() {
+                // All that it may become at once: bodies that wait for each other half read would wait for ever. The
+                // semaphore is never closed; were it, reading on would be right.
+                held = self.units.acquire_many((most / UNIT) as u32).await.ok();
             }
             all.extend_from_slice(&data);
         }

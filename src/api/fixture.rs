@@ -21,6 +21,11 @@ fn hub() -> (Arc<Hub>, Registry) {
 
 /// A node alone with three connections: 1 in `a`, 2 in `a` and `ж/"`, 3 in nothing.
 pub(super) fn service() -> Arc<Service> {
+    limited(Limits { max_push: 10, max_channels: 3, ..Limits::default() })
+}
+
+/// The same with other limits.
+pub(super) fn limited(limits: Limits) -> Arc<Service> {
     let (hub, registry) = hub();
     for channels in [&["a"][..], &["a", "ж/\""], &[]] {
         let audiences = channels.iter().map(|name| Audience::channel(Name::new(name).unwrap())).collect();
@@ -33,7 +38,6 @@ pub(super) fn service() -> Arc<Service> {
         start_time: 7,
         counters: Arc::new(move || counters),
     };
-    let limits = Limits { max_push: 10, max_channels: 3, ..Limits::default() };
     Service::new(Embedded::new(hub, about), Arc::new(limits), &registry).unwrap()
 }
 

@@ -3,8 +3,9 @@
 //! What a node counts by itself is in the registry that it was built with. Two kinds of figures are read when they are
 //! asked for: those of the runtime, and those of the whole cluster, which every node shows alike.
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Content};
 use crate::service::Service;
+use bytes::Bytes;
 use hyper::StatusCode;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
@@ -123,7 +124,7 @@ impl Metrics {
         let mut families = self.registry.gather();
         families.extend(self.cluster.lock().await.gather(&self.service).await);
         match TextEncoder::new().encode_to_string(&families) {
-            Ok(text) => answer::typed("text/plain; version=0.0.4; charset=utf-8", text.into()),
+            Ok(text) => answer::typed("text/plain; version=0.0.4; charset=utf-8", Content::from(Bytes::from(text))),
             Err(error) => {
                 answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics can't be written: {error}\n"))
             }

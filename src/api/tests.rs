@@ -1,10 +1,11 @@
 //! The server as a client sees it: bytes over TCP.
 
-use super::fixture::{failing, service};
+use super::fixture::{failing, limited, service};
 use super::*;
 use crate::cluster::State;
+use crate::model::Limits;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -59,7 +60,7 @@ impl Server {
     }
 }
 
-async fn read_all(stream: &mut TcpStream) -> String {
+async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     // A reset after the answer is an end as well.
     let _ = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap();
@@ -141,35 +142,38 @@ async fn a_token_opens_the_api_from_query_body_or_header_and_is_not_echoed() {
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_before_it_is_read() {
-    let server = full().await;
-    let announced = server.raw("POST /?action=push HTTP/1.1\r\nhost: x\r\ncontent-length: 8388609\r\n\r\n").await;
-    assert_eq!(message(&announced), "body of 8388609 bytes is longer than MAX_BODY, 8388608 bytes");
+    let head = |coding: &str| format!("POST /?action=push HTTP/1.1\r\nhost: x\r\n{coding}\r\n\r\n");
+    for (limit, chunks) in [(1000, 1), (1000, 3), (8 << 20, 9)] {
+        let limits = Limits { max_body: limit, ..Limits::default() };
+        let server = start(limited(limits), Surface::Full(None), 16).await;
+        let size = limit + 1;
+        let announced = server.raw(head(&format!("content-length: {size}"))).await;
+        let expected = format!("body of {size} bytes is longer than MAX_BODY, {limit} bytes");
+        assert_eq!(message(&announced), expected);
 
-    let mut chunked = b"POST /?action=push HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
-    for _ in 0..9 {
-        chunked.extend_from_slice(b"100000\r\n");
-        chunked.resize(chunked.len() + (1 << 20), b'a');
-        chunked.extend_from_slice(b"\r\n");
+        let mut request = head("transfer-encoding: chunked").into_bytes();
+        let chunk = size.div_ceil(chunks);
+        for _ in 0..chunks {
+            request.extend_from_slice(format!("{chunk:x}\r\n").as_bytes());
+            request.resize(request.len() + chunk, b'a');
+            request.extend_from_slice(b"\r\n");
+        }
+        let mut stream = server.connect().await;
+        let (mut read, mut write) = stream.split();
+        // The server may stop reading at the limit, and reset what comes after its answer.
+        let (answer, _) = tokio::join!(read_all(&mut read), write.write_all(&request));
+        assert_eq!(message(&answer), format!("body is longer than MAX_BODY, {limit} bytes"), "{chunks} chunks");
     }
-    let mut stream = server.connect().await;
-    let (mut read, mut write) = stream.split();
-    let (answer, _) = tokio::join!(
-        async {
-            let mut answer = Vec::new();
-            let _ = timeout(DEADLINE, read.read_to_end(&mut answer)).await.unwrap();
-            String::from_utf8_lossy(&answer).into_owned()
-        },
-        // The server may stop reading at the limit.
-        write.write_all(&chunked)
-    );
-    assert_eq!(message(&answer), "body is longer than MAX_BODY, 8388608 bytes");
 }
 
 #[tokio::test]
 async fn a_body_at_the_limit_is_read() {
-    let server = full().await;
-    let body = format!("action=x&y={}", "y".repeat((8 << 20) - "action=x&y=".len()));
-    assert_eq!(message(&server.post("/", "", &body).await), "wrong x action");
+    for limit in [1000, 8 << 20] {
+        let limits = Limits { max_body: limit, ..Limits::default() };
+        let server = start(limited(limits), Surface::Full(None), 16).await;
+        let body = format!("action=x&y={}", "y".repeat(limit - "action=x&y=".len()));
+        assert_eq!(message(&server.post("/", "", &body).await), "wrong x action");
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -39,9 +41,12 @@ impl Http {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::Unreachable {
                 message: format!("can't reach {}: {}", shown(url), root_cause(&error)),
-                advice: error.is_connect().then_some(
-                    "is a node running there? `carillon` starts one; --api and --url (of listen) name another",
-                ),
+                advice: match is_tls(&error) {
+                    true => Some("SSL_CERT_FILE names a file with the certificate authorities to trust (PEM)"),
+                    false => error.is_connect().then_some(
+                        "is a node running there? `carillon` starts one; --api and --url (of listen) name another",
+                    ),
+                },
             }),
             Err(_) => Err(self.too_late(url)),
         }
@@ -74,6 +79,20 @@ pub(super) fn shown(url: &Url) -> String {
 /// The beginning of an answer's body as a message can show it: the first line, cut to a readable length.
 pub(super) fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(body).lines().next().unwrap_or_default().chars().take(200).collect()
+}
+
+/// Whether it was encryption, not the network, that failed.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let mut error = Some(error);
+    while let Some(layer) = error {
+        // The source of an io error is that of the error within it, which would be passed over.
+        let inner = layer.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        error = layer.source();
+    }
+    false
 }
 
 fn tls_config(secure: bool) -> Result<ClientConfig, Failure> {

@@ -6,15 +6,28 @@ use crate::model::Audience;
 
 /// Carries out `act` on the local sockets; done means written to the directory, and subscribed where that is meant.
 pub async fn carry_out(hub: &Hub, cluster: &dyn Cluster, act: &Act) -> Outcome {
-    let (affected, subscribed): (Option<u64>, &[Audience]) = match act {
-        Act::Close { connection, code, reason } => (hub.close(*connection, *code, reason).then_some(1), &[]),
-        Act::CloseAudience { audience, code, reason } => (Some(hub.close_audience(audience, *code, reason)), &[]),
-        Act::Join { connection, audiences } => (hub.join(*connection, audiences), audiences),
-        Act::Leave { connection, audiences } => (hub.leave(*connection, audiences), &[]),
-    };
-    let Some(affected) = affected else { return Outcome::Unknown };
-    match cluster.settle(subscribed).await {
+    let Some(affected) = apply(hub, act) else { return Outcome::Unknown };
+    match cluster.settle(subscribed(act)).await {
         Ok(()) => Outcome::Done(affected),
         Err(error) => Outcome::Failed(error.to_string()),
+    }
+}
+
+/// The part that touches the sockets: at once, in order with the pushes before it. How many connections were affected;
+/// `None` where the connection isn't here.
+pub(super) fn apply(hub: &Hub, act: &Act) -> Option<u64> {
+    match act {
+        Act::Close { connection, code, reason } => hub.close(*connection, *code, reason).then_some(1),
+        Act::CloseAudience { audience, code, reason } => Some(hub.close_audience(audience, *code, reason)),
+        Act::Join { connection, audiences } => hub.join(*connection, audiences),
+        Act::Leave { connection, audiences } => hub.leave(*connection, audiences),
+    }
+}
+
+/// What has to be subscribed before the act is done.
+pub(super) fn subscribed(act: &Act) -> &[Audience] {
+    match act {
+        Act::Join { audiences, .. } => audiences,
+        Act::Close { .. } | Act::CloseAudience { .. } | Act::Leave { .. } => &[],
     }
 }

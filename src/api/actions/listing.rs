@@ -3,7 +3,7 @@
 
 use super::super::answer::Content;
 use super::super::json;
-use super::reply;
+use super::{CONCURRENT, reply};
 use crate::cluster::Pages;
 use crate::model::{Audience, ConnectionId, Name, Result};
 use crate::service::Service;
@@ -14,9 +14,6 @@ use std::sync::Arc;
 
 /// Bytes from which on what has been written is sent; an answer that is shorter goes out whole, with its length.
 const PIECE: usize = 64 << 10;
-
-/// Channels whose members are asked for at the same time.
-const CONCURRENT: usize = 32;
 
 /// Depth of `connections` or `channels` in the reply.
 const DEPTH: usize = 2;
@@ -45,11 +42,11 @@ impl Listing {
     pub(super) async fn start(self, request: &[u8]) -> Result<Content> {
         let mut writer = Writer::new(self, request);
         let first = writer.piece().await?;
-        if writer.state == State::Sent {
+        if writer.written {
             return Ok(Content::from(first));
         }
         let rest = stream::try_unfold(writer, |mut writer| async {
-            if writer.state == State::Sent {
+            if writer.written {
                 return Ok(None);
             }
             match writer.piece().await {
@@ -87,14 +84,6 @@ async fn open(service: Arc<Service>, channel: Audience, with_empty: bool) -> Res
     Ok(with_empty.then(|| (channel.name, stream::empty().boxed())))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Lists are still to come.
-    Lists,
-    /// Everything has been written.
-    Sent,
-}
-
 /// Writes a listing's reply.
 struct Writer {
     out: Vec<u8>,
@@ -108,7 +97,8 @@ struct Writer {
     has_ids: bool,
     has_lists: bool,
     request: Vec<u8>,
-    state: State,
+    /// Whether the reply is complete.
+    written: bool,
 }
 
 impl Writer {
@@ -125,12 +115,12 @@ impl Writer {
             out.push(b'[');
         }
         let request = request.to_vec();
-        Self { out, lists, list, named, has_ids: false, has_lists: false, request, state: State::Lists }
+        Self { out, lists, list, named, has_ids: false, has_lists: false, request, written: false }
     }
 
     /// Writes until there is a piece to send, or to the end.
     async fn piece(&mut self) -> Result<Bytes> {
-        while self.out.len() < PIECE && self.state != State::Sent {
+        while self.out.len() < PIECE && !self.written {
             match &mut self.list {
                 Some(pages) => match pages.try_next().await? {
                     Some(page) => self.ids(&page),
@@ -188,6 +178,6 @@ impl Writer {
         json::append_line(&mut self.out, DEPTH - 1);
         self.out.push(b'}');
         self.out.append(&mut self.request);
-        self.state = State::Sent;
+        self.written = true;
     }
 }

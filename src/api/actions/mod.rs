@@ -16,6 +16,7 @@ use super::answer::Answer;
 use crate::cluster::Published;
 use crate::model::{Audience, AudienceKind, Error, Opcode, Push, Target};
 use crate::service::{Dialect, Service};
+use futures_util::stream::{self, TryStreamExt};
 use listing::Listing;
 pub(super) use parameters::Parameters;
 pub(super) use reply::Refusal;
@@ -23,6 +24,9 @@ use reply::Reply;
 use serde_json::json;
 use stats::StatsResponse;
 use std::sync::Arc;
+
+/// Channels that one call asks the cluster about at the same time.
+const CONCURRENT: usize = 32;
 
 /// Answers a call that is allowed and could be read.
 pub(super) async fn call(service: &Arc<Service>, parameters: &Parameters, hidden: &str) -> Answer {
@@ -93,9 +97,9 @@ async fn close(service: &Service, parameters: &Parameters) -> Result<Reply, Refu
             if closed { Ok(Reply::Done) } else { Err(Refusal::Bare) }
         }
         Some(b"channel") => {
-            for channel in parameters.need_audiences(AudienceKind::Channel)? {
-                service.close_audience(channel).await.map_err(unavailable)?;
-            }
+            let channels = stream::iter(parameters.need_audiences(AudienceKind::Channel)?.into_iter().map(Ok));
+            let close = |channel| async { service.close_audience(channel).await.map(|_| ()) };
+            channels.try_for_each_concurrent(CONCURRENT, close).await.map_err(unavailable)?;
             Ok(Reply::Done)
         }
         _ => Err(wrong_to("channel or connection")),

@@ -1,0 +1,62 @@
+//! Starts a node of the server.
+
+use super::{Child, MESSAGE_LEN, Redis, Server, free_address};
+use crate::load::PushRequest;
+use anyhow::Result;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// A node that is ready.
+pub struct Node {
+    process: Child,
+    listen: SocketAddr,
+    api: SocketAddr,
+}
+
+impl Node {
+    /// Starts a node on free ports, with no other setting than its Redis, and waits until it says that it is ready.
+    pub fn start(program: &Path, redis: Option<String>) -> Result<Self> {
+        let (listen, api) = (free_address()?, free_address()?);
+        let mut command = Command::new(program);
+        command.env_clear().env("LOG", "warn");
+        command.env("WS_HOST", listen.ip().to_string()).env("WS_PORT", listen.port().to_string());
+        command.env("HTTP_HOST", api.ip().to_string()).env("HTTP_PORT", api.port().to_string());
+        command.envs(redis.map(|url| ("REDIS_URL", url)));
+        let mut process = Child::spawn("carillon", &mut command)?;
+        process.until(|_| is_ready(api).ok().filter(|ready| *ready))?;
+        Ok(Self { process, listen, api })
+    }
+
+    /// The node's process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The node as a server whose one channel is `bench`.
+    pub fn into_server(self, name: &'static str, redis: Option<Redis>) -> Server {
+        let push = "/?action=push&to=channel&channel=bench&message=";
+        Server {
+            name,
+            process: self.process,
+            listen: self.listen,
+            target: "/?channel[]=bench".into(),
+            push: self.api,
+            request: PushRequest::get(self.api, push, MESSAGE_LEN, r#""status": true"#),
+            redis,
+        }
+    }
+}
+
+fn is_ready(api: SocketAddr) -> Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&api, ANSWER_LIMIT)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200"))
+}

@@ -1,0 +1,289 @@
+//! Ready, recovering or away: what this node may promise its callers just now.
+//!
+//! Away: the lease could not be written for three seconds, or nobody listens where Redis should be. `PUBLISH` may still
+//! succeed then (at a server that is cut off, or out of memory), so it is the lease that counts.
+//! Recovering: Redis has begun anew, or has lost this node's registration. The others may still be deaf, so callers are
+//! held until every node known before is back, three seconds at the most.
+
+use super::keys::Registration;
+use super::leases::{LeaseTable, hears};
+use super::metrics::RedisMetrics;
+use crate::cluster::{State, unavailable};
+use crate::model::{Error, Result, Seq};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+/// A lease that could not be written for so long means that Redis is away.
+pub(super) const AWAY_AFTER: Duration = Duration::from_secs(3);
+
+/// Nodes known before are waited for this long; then they count as gone.
+const RECOVERY: Duration = Duration::from_secs(3);
+
+/// How long a caller is held while the node recovers: the whole recovery and a little more.
+const HOLD: Duration = Duration::from_millis(3500);
+
+/// Between two looks at the time.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+struct Inner {
+    /// Why there is no Redis that can be used, where that is known.
+    fault: Option<String>,
+    registered: bool,
+    lease_written: Option<Instant>,
+    /// Which life of the server holds `leases`.
+    run_id: Option<Arc<str>>,
+    /// The nodes that were live when everything was well.
+    known: BTreeSet<Seq>,
+    recovery: Option<Recovery>,
+    left: bool,
+}
+
+struct Recovery {
+    why: String,
+    since: Instant,
+    /// Redis began anew: a lease counts only when it has changed since the first look, as it may be left from before.
+    strict: bool,
+    first: Option<BTreeMap<Registration, String>>,
+    back: BTreeSet<Seq>,
+}
+
+impl Recovery {
+    fn new(why: String, strict: bool) -> Self {
+        Self { why, since: Instant::now(), strict, first: None, back: BTreeSet::new() }
+    }
+
+    /// Takes in what `leases` shows.
+    fn look(&mut self, table: &LeaseTable) {
+        let first = self.first.get_or_insert_with(|| if self.strict { table.0.clone() } else { BTreeMap::new() });
+        let back =
+            table.0.iter().filter(|(registration, value)| hears(value) && first.get(registration) != Some(value));
+        self.back.extend(back.map(|(registration, _)| registration.seq));
+    }
+}
+
+/// The node's state, and what it follows from.
+pub(super) struct Health {
+    inner: Mutex<Inner>,
+    state: watch::Sender<State>,
+    /// When the lease was last written: whatever was written to the registration before that moment stands.
+    lease: watch::Sender<Option<Instant>>,
+    hears: watch::Receiver<bool>,
+    metrics: Arc<RedisMetrics>,
+}
+
+impl Health {
+    /// `hears` says whether the node has all its subscriptions.
+    pub(super) fn new(hears: watch::Receiver<bool>, metrics: Arc<RedisMetrics>) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                fault: None,
+                registered: false,
+                lease_written: None,
+                run_id: None,
+                known: BTreeSet::new(),
+                recovery: None,
+                left: false,
+            }),
+            state: watch::Sender::new(State::Away("connecting to redis".to_owned())),
+            lease: watch::Sender::new(None),
+            hears,
+            metrics,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, for callers and health checks.
+    pub(super) fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Whether leases should be renewed all the time, so that nobody takes this node for dead or waits for it.
+    pub(super) fn is_unsettled(&self) -> bool {
+        !*self.hears.borrow() || self.lock().recovery.is_some()
+    }
+
+    // ---- what happens ----
+
+    /// Redis can't be used, for this reason.
+    pub(super) fn unusable(&self, why: String) {
+        let mut inner = self.lock();
+        if inner.fault.as_ref() != Some(&why) {
+            tracing::warn!(reason = %why, "redis can't be used: trying again until it can");
+            inner.fault = Some(why);
+        }
+        self.evaluate(&mut inner);
+    }
+
+    /// A connection to the server that holds `leases` is there.
+    pub(super) fn connected(&self, run_id: &Arc<str>) {
+        let mut inner = self.lock();
+        if inner.run_id.as_ref() == Some(run_id) {
+            return;
+        }
+        if inner.run_id.replace(run_id.clone()).is_some() {
+            inner.recovery = Some(Recovery::new("redis was restarted or replaced".to_owned(), true));
+            self.evaluate(&mut inner);
+        }
+    }
+
+    /// The lease is written.
+    pub(super) fn lease_written(&self) {
+        let mut inner = self.lock();
+        inner.fault = None;
+        inner.lease_written = Some(Instant::now());
+        self.lease.send_replace(inner.lease_written);
+        self.evaluate(&mut inner);
+    }
+
+    /// A new registration stands in `leases`.
+    pub(super) fn registered(&self) {
+        self.lock().registered = true;
+        self.lease_written();
+    }
+
+    /// The registration is not in `leases` any more.
+    pub(super) fn registration_lost(&self) {
+        let mut inner = self.lock();
+        inner.registered = false;
+        if inner.recovery.is_none() {
+            let why = "redis has lost this node's registration, which is being written anew".to_owned();
+            inner.recovery = Some(Recovery::new(why, false));
+        }
+        self.evaluate(&mut inner);
+    }
+
+    /// `leases` was read.
+    pub(super) fn looked(&self, table: &LeaseTable, own: Seq) {
+        let mut inner = self.lock();
+        match &mut inner.recovery {
+            Some(recovery) => recovery.look(table),
+            None if matches!(*self.state.borrow(), State::Ready) => {
+                inner.known =
+                    table.registrations().map(|registration| registration.seq).filter(|seq| *seq != own).collect();
+            }
+            None => {}
+        }
+        self.evaluate(&mut inner);
+    }
+
+    /// The node leaves the cluster: nothing is taken any more.
+    pub(super) fn leave(&self) {
+        let mut inner = self.lock();
+        inner.left = true;
+        self.evaluate(&mut inner);
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&self) {
+        self.evaluate(&mut self.lock());
+    }
+
+    // ---- what follows ----
+
+    fn evaluate(&self, inner: &mut Inner) {
+        let was_away = matches!(*self.state.borrow(), State::Away(_));
+        let state = match away(inner) {
+            Some(why) => {
+                if let Some(recovery) = &mut inner.recovery {
+                    *recovery = Recovery::new(std::mem::take(&mut recovery.why), recovery.strict);
+                }
+                State::Away(why)
+            }
+            None => {
+                if was_away && inner.recovery.is_none() {
+                    // Redis is the same as before, and so are the others: only this node's own subscriptions are missing.
+                    let mut recovery = Recovery::new("subscribing".to_owned(), false);
+                    recovery.back.clone_from(&inner.known);
+                    inner.recovery = Some(recovery);
+                }
+                let over = |recovery: &Recovery| {
+                    let others = inner.known.is_subset(&recovery.back) || recovery.since.elapsed() >= RECOVERY;
+                    *self.hears.borrow() && inner.registered && others
+                };
+                match &inner.recovery {
+                    Some(recovery) if !over(recovery) => State::Recovering(recovery.why.clone()),
+                    _ => {
+                        inner.recovery = None;
+                        State::Ready
+                    }
+                }
+            }
+        };
+        self.state.send_if_modified(|known| {
+            let new = *known != state;
+            if new {
+                announce(&state);
+                self.metrics.state.set(match state {
+                    State::Ready => 2,
+                    State::Recovering(_) => 1,
+                    State::Away(_) => 0,
+                });
+                *known = state;
+            }
+            new
+        });
+    }
+
+    // ---- for callers ----
+
+    /// Lets a caller through, holds it while the node recovers, or refuses it.
+    pub(super) async fn admit(&self) -> Result<()> {
+        if matches!(*self.state.borrow(), State::Ready) {
+            return Ok(());
+        }
+        let mut state = self.state.subscribe();
+        let decided = timeout(HOLD, state.wait_for(|state| !matches!(state, State::Recovering(_)))).await;
+        let now = match decided {
+            Ok(Ok(state)) => unavailable(&state),
+            Ok(Err(_)) => Some(Error::Unavailable("this node is stopping".to_owned())),
+            Err(_) => unavailable(&self.state.borrow()),
+        };
+        now.map_or(Ok(()), Err)
+    }
+
+    /// Waits until Redis is there, however long that takes.
+    pub(super) async fn present(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.state.subscribe().wait_for(|state| !matches!(state, State::Away(_))).await;
+    }
+
+    /// Waits until the lease was written less than `age` ago.
+    pub(super) async fn lease_younger_than(&self, age: Duration) {
+        let young = |written: &Option<Instant>| written.is_some_and(|written| written.elapsed() < age);
+        // The sender lives as long as `self`.
+        let _ = self.lease.subscribe().wait_for(young).await;
+    }
+}
+
+/// Why Redis counts as away, if it does.
+fn away(inner: &Inner) -> Option<String> {
+    if inner.left {
+        return Some("this node is leaving the cluster".to_owned());
+    }
+    if let Some(fault) = &inner.fault {
+        return Some(fault.clone());
+    }
+    match inner.lease_written {
+        None => Some("registering with redis".to_owned()),
+        Some(written) if written.elapsed() < AWAY_AFTER => None,
+        Some(_) => Some(format!("redis has not taken this node's lease for {} s", AWAY_AFTER.as_secs())),
+    }
+}
+
+/// One line that says what an operator has to know.
+fn announce(state: &State) {
+    match state {
+        State::Ready => tracing::info!("redis is ready: pushes and reads are served"),
+        State::Recovering(why) => tracing::warn!(reason = %why, "redis is back: callers are held for at most 3 s"),
+        State::Away(why) => tracing::warn!(
+            reason = %why,
+            "without redis: pushes and reads are refused, sockets stay open; check that redis runs and takes writes"
+        ),
+    }
+}

@@ -1,0 +1,132 @@
+//! Removing what dead registrations left behind. Housekeeping: nobody reads it any more.
+//!
+//! A reaping may stop anywhere, with its reaper: another node takes it over when its time is up, and begins anew. So every
+//! step can be done twice, the index keys go after what they lead to, and the entry in `reaping` goes last.
+
+use super::core::Core;
+use super::keys::{Registration, slot};
+use super::reading::scan;
+use super::scripts;
+use super::wire::{Command, Fault, fields};
+use crate::model::AudienceKind;
+use fred::types::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two looks at what is due.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a reaper has until another one may take over; put off with each batch.
+const TAKE_OVER: Duration = Duration::from_secs(30);
+
+/// How long a dead node's number is given to nobody.
+const KEEP_NUMBER: Duration = Duration::from_secs(24 * 3600);
+
+impl Core {
+    /// Reaps what is due, for as long as it is polled.
+    pub(super) async fn keep_reaping(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            loop {
+                match self.take_over().await {
+                    Ok(Some(registration)) => match self.reap(&registration).await {
+                        Ok(()) => self.metrics.reaped.inc(),
+                        Err(fault) => tracing::debug!(%registration, %fault, "a reaping was not finished"),
+                    },
+                    Ok(None) => break,
+                    Err(fault) => {
+                        tracing::debug!(%fault, "no look at what is to be reaped");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take_over(&self) -> Result<Option<Registration>, Fault> {
+        let take =
+            Command::script(&scripts::TAKE, &[self.keys.leases(), self.keys.reaping()]).arg(TAKE_OVER.as_secs() as i64);
+        let Some(text) = self.pools.run(&take).await?.into_string() else { return Ok(None) };
+        if let Some(registration) = Registration::parse(&text) {
+            return Ok(Some(registration));
+        }
+        // Nothing of ours: it would come up again for ever.
+        self.pools.run(&Command::keyed("ZREM", &self.keys.reaping()).arg(text)).await?;
+        Ok(None)
+    }
+
+    /// Removes everything of a dead registration.
+    pub(super) async fn reap(&self, registration: &Registration) -> Result<(), Fault> {
+        let node = self.keys.node(registration);
+        // Fenced first: a batch that hung on its way is refused from here on.
+        self.pools.run(&Command::keyed("HDEL", &node).arg("batch")).await?;
+        let facts = fields(self.pools.run(&Command::keyed("HGETALL", &node)).await?);
+        let alive = self.read_leases().await?.of(registration.seq).is_some();
+        if !alive && let Some(subscribers) = facts.get("subscribers") {
+            self.end_subscribers(subscribers).await;
+        }
+        // Whatever a dead node owes to others is to be collected here, while its connections can still be read.
+        for kind in AudienceKind::ALL {
+            self.reap_sets(registration, kind).await?;
+        }
+        let mut unlink = Command::keyed("UNLINK", &self.keys.connections(registration));
+        AudienceKind::ALL.into_iter().for_each(|kind| unlink.push(self.keys.index(registration, kind)));
+        unlink.push(node);
+        self.pools.run(&unlink).await?;
+        let keys = [self.keys.leases(), self.keys.reaping(), self.keys.seqs()];
+        let done = Command::script(&scripts::REAPED, &keys)
+            .arg(registration.to_string())
+            .arg(registration.seq.to_string())
+            .arg(facts.get("id").map_or("", String::as_str))
+            .arg(KEEP_NUMBER.as_secs() as i64);
+        self.pools.run(&done).await?;
+        tracing::debug!(%registration, "reaped");
+        Ok(())
+    }
+
+    /// Removes the sets of all audiences of a kind.
+    async fn reap_sets(&self, registration: &Registration, kind: AudienceKind) -> Result<(), Fault> {
+        let index = self.keys.index(registration, kind);
+        let wire = self.pools.take(slot(&index)).await?;
+        let mut cursor = "0".to_owned();
+        loop {
+            let (next, entries) = scan(&wire, "HSCAN", &index, &cursor).await?;
+            let names: Vec<String> = entries.iter().step_by(2).filter_map(Value::as_string).collect();
+            if let Some((first, rest)) = names.split_first() {
+                let key = |name: &str| self.keys.members(registration, kind, name);
+                let mut unlink = Command::keyed("UNLINK", &key(first));
+                rest.iter().for_each(|name| unlink.push(key(name)));
+                wire.run(&unlink).await?;
+                self.go_on(registration).await?;
+            }
+            if next == "0" {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
+    /// Puts off the take-over. Should another one have finished meanwhile, the rest of this reaping finds nothing.
+    async fn go_on(&self, registration: &Registration) -> Result<(), Fault> {
+        let hold = Command::script(&scripts::HOLD, &[self.keys.reaping()])
+            .arg(registration.to_string())
+            .arg(TAKE_OVER.as_secs() as i64);
+        self.pools.run(&hold).await.map(drop)
+    }
+
+    /// Ends a dead node's subscriptions: of a host that vanished they would stay at the server for a quarter of an hour,
+    /// and `PUBLISH` would count them.
+    async fn end_subscribers(&self, subscribers: &str) {
+        let map = self.topology.map();
+        for (id, run_id) in subscribers.split(',').filter_map(|client| client.split_once('@')) {
+            for place in &map.places {
+                let Ok(wire) = self.pools.take_at(place).await else { continue };
+                // Another life of the server has given the number to somebody else.
+                if *wire.run_id == *run_id {
+                    // 0 or an error: it is gone already.
+                    let _ = wire.run(&Command::at(0, "CLIENT").arg("KILL").arg("ID").arg(id)).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What a node is told by its environment.
+
+mod support;
+
+use rustix::process::Signal;
+use std::fs;
+use support::http::get;
+use support::node::{carillon, finish};
+use support::redis::free_port;
+use support::{DEADLINE, Listener, Node, eventually};
+
+#[tokio::test]
+async fn every_fault_is_reported_at_once_with_name_value_and_what_is_allowed() {
+    let faults = [
+        ("WS_HOST", "nowhere", "IP address"),
+        ("WS_PORT", "eighty", "0 to 65535"),
+        ("HTTP_PORT", "70000", "0 to 65535"),
+        ("METRICS_PORT", "-1", "0 to 65535"),
+        ("MAX_PUSH", "a lot", "1MiB"),
+        ("MAX_CHANNELS", "0", "from 1"),
+        ("MAX_CONNECTIONS", "-5", "whole number"),
+        ("PING_INTERVAL", "often", "10s"),
+        ("NODE_LEASE", "10ms", "1s"),
+        ("DRAIN_PERIOD", "1.5 fortnights", "10s"),
+        ("CLIENT_PROFILES", "/=nonsense", "channel"),
+        ("LOG", "a=b=c", "debug"),
+        ("LOG_FORMAT", "xml", "json"),
+        ("REDIS_ALLOW_EVICTION", "perhaps", "true"),
+        ("WORKERS", "many", "whole number"),
+    ];
+    let environment: Vec<(&str, &str)> = faults.iter().map(|(name, value, _)| (*name, *value)).collect();
+    let finished = finish(carillon(&[], &environment)).await;
+    assert_eq!(finished.code, 2, "{}", finished.stderr);
+    for (name, value, allowed) in faults {
+        let line = finished.stderr.lines().find(|line| line.contains(&format!("{name}=")));
+        let line = line.unwrap_or_else(|| panic!("{name} is not reported: {}", finished.stderr));
+        assert!(line.contains(value) && line.contains(allowed), "{name}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_faulty_value_that_may_hold_a_secret_is_not_shown() {
+    let environment = [("REDIS_URL", "ftp://user:hunter2@host/"), ("WS_PORT", "x")];
+    let finished = finish(carillon(&[], &environment)).await;
+    assert_eq!(finished.code, 2);
+    assert!(finished.stderr.contains("REDIS_URL") && finished.stderr.contains("redis-cluster"), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("hunter2") && !finished.stdout.contains("hunter2"), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_variable_may_be_a_file_with_its_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    fs::write(&file, "12345\n").unwrap();
+    let node = Node::start(&[("HTTP_TOKEN_FILE", file.to_str().unwrap())]).await;
+    assert_eq!(node.api().call("action=getConnections").await.unwrap()["message"], "access deny");
+    node.api().response("action=getConnections&token=12345").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_can_not_be_read_or_is_one_of_two_is_a_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("port");
+    fs::write(&file, "0").unwrap();
+    let file = file.to_str().unwrap();
+    let missing = directory.path().join("missing");
+    let environment = [("WS_PORT", "0"), ("WS_PORT_FILE", file), ("LOG_FILE", missing.to_str().unwrap())];
+    let finished = finish(carillon(&[], &environment)).await;
+    assert_eq!(finished.code, 2);
+    for name in ["WS_PORT_FILE", "LOG_FILE"] {
+        assert!(finished.stderr.contains(name), "{name}: {}", finished.stderr);
+    }
+    assert!(finished.stderr.contains(missing.to_str().unwrap()), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_an_unset_one() {
+    let empty =
+        ["HTTP_TOKEN", "HTTP_PARAM", "REDIS_URL", "MAX_PUSH", "CLIENT_PROFILES", "LOG", "TOKEN", "HTTP_TOKEN_FILE"];
+    let environment: Vec<(&str, &str)> = empty.iter().map(|name| (*name, "")).collect();
+    let node = Node::start(&environment).await;
+    let mut listener = Listener::connect(node.ws(), "/?channel[]=news").await;
+    node.api().push("news", "hello").await.unwrap();
+    listener.hears_text("hello").await;
+}
+
+#[tokio::test]
+async fn a_file_is_read_again_on_sighup_and_no_connection_drops() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    fs::write(&file, "old").unwrap();
+    let node = Node::start(&[("HTTP_TOKEN_FILE", file.to_str().unwrap())]).await;
+    let mut listener = Listener::connect(node.ws(), "/?channel[]=news").await;
+    fs::write(&file, "new").unwrap();
+    node.signal(Signal::HUP);
+    eventually("the new token is taken", DEADLINE, async || {
+        node.api().response("action=push&to=channel&channel=news&message=hello&token=new").await
+    })
+    .await;
+    assert_eq!(node.api().call("action=getConnections&token=old").await.unwrap()["message"], "access deny");
+    listener.hears_text("hello").await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_is_waited_for_and_never_done_without() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let mut node = Node::spawn(&[("REDIS_URL", &url), ("CONNECT_TIMEOUT", "500ms")]);
+    node.listening().await;
+    assert_eq!(get(node.http(), "/livez").await.unwrap().status, 200);
+    assert_eq!(get(node.http(), "/readyz").await.unwrap().status, 503);
+    let refusal = node.api().push("news", "hello").await.unwrap_err().to_string();
+    assert!(refusal.contains("push not accepted: "), "{refusal}");
+    let refused = Listener::try_connect(node.ws(), "/?channel[]=news").await.err().unwrap();
+    assert_eq!(refused.status, 503);
+    assert!(refused.headers.iter().any(|(name, _)| name == "retry-after"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let environment = [("WS_HOST", "127.0.0.1"), ("WS_PORT", port.as_str()), ("HTTP_PORT", "0")];
+    let finished = finish(carillon(&[], &environment)).await;
+    assert!(finished.code != 0 && finished.code != 2, "{}", finished.code);
+    let said = finished.stderr + &finished.stdout;
+    assert!(said.contains(&port), "{said}");
+}
+
+#[tokio::test]
+async fn no_token_or_password_is_ever_logged() {
+    let url = format!("redis://:hunter2@127.0.0.1:{}", free_port());
+    let mut node = Node::spawn(&[("REDIS_URL", &url), ("HTTP_TOKEN", "correct-horse"), ("LOG", "trace,fred=info")]);
+    node.listening().await;
+    node.api().call("action=getConnections&token=correct-horse").await.unwrap();
+    node.api().call("action=getConnections&token=battery-staple").await.unwrap();
+    assert_eq!(get(node.http(), "/readyz").await.unwrap().status, 503);
+    for line in node.log() {
+        for secret in ["hunter2", "correct-horse", "battery-staple"] {
+            assert!(!line.contains(secret), "{line}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The harness of the end-to-end tests: real nodes, a real Redis, real sockets.
+//!
+//! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
+//! - [`http`] and [`api`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
+//! - [`story`] runs requests and replies that are written down as data.
+//! - [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
+//!
+//! A test owns everything it starts: what it drops is killed, and its logs are printed if the test fails.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "every test file is a crate of its own and uses a part of the harness"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a surprise is a failure with a backtrace")]
+
+pub mod api;
+pub mod census;
+pub mod eventually;
+pub mod fleet;
+pub mod http;
+pub mod node;
+pub mod proxy;
+pub mod raw;
+pub mod redis;
+pub mod resp;
+pub mod story;
+pub mod ws;
+
+pub use census::Census;
+pub use eventually::{DEADLINE, eventually};
+pub use fleet::Fleet;
+pub use node::Node;
+pub use redis::RedisServer;
+pub use ws::{Heard, Listener};
