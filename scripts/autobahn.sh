@@ -85,9 +85,10 @@ passed = {"OK", "INFORMATIONAL", "NON-STRICT"}
 with open(sys.argv[1]) as index:
     agents = json.load(index)
 # Where nobody answers, the suite writes an empty report and is content.
-failed = not any(agents.values())
-if failed:
-    print("no case was run")
+if not any(agents.values()):
+    print("no case was run", file=sys.stderr)
+    sys.exit(2)
+failed = False
 for agent, cases in agents.items():
     print(agent, len(cases), "cases", dict(collections.Counter(case["behavior"] for case in cases.values())))
     for name, case in sorted(cases.items()):
