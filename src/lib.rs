@@ -40,6 +40,8 @@
 //! 9. **Formats stay where they belong.** Only `api` knows its wire formats, only `cluster::redis` knows Redis, and the rules
 //!    of a session know no sockets.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod api;
 pub mod cli;
 pub mod client;

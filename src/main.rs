@@ -1,5 +1,7 @@
 //! Reads the configuration and runs a node, or a client's command; nothing else.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 use carillon::cli::{Cli, Command};
 use carillon::config::{self, Config};
 use carillon::node::{Node, Order};
@@ -10,7 +12,8 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Frees what a burst of connections took sooner than the system's allocator does, and is as fast on musl as on glibc.
+/// As fast on musl as on glibc. Without transparent huge pages (its feature `no_thp`), with which a connection costs memory by
+/// steps of 2 MiB and a fresh node three times as much.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

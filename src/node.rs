@@ -2,6 +2,7 @@
 
 use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
+use crate::cluster::redis::RedisCluster;
 use crate::cluster::{About, Cluster};
 use crate::config::Config;
 use crate::hub::{CloseReason, Hub};
@@ -57,8 +58,8 @@ pub enum StartError {
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     /// The cluster's configuration can't work.
-    #[error("{0}")]
-    Cluster(String),
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::redis::StartError),
 }
 
 /// A node whose ports are open.
@@ -111,7 +112,7 @@ impl Node {
         let node_id = about.id;
         let cluster: Arc<dyn Cluster> = match &config.redis {
             None => Embedded::new(hub.clone(), about),
-            Some(_) => return Err(StartError::Cluster("no redis yet".into())),
+            Some(redis) => RedisCluster::start(redis.clone(), hub.clone(), about, &registry)?,
         };
 
         let (draining, is_draining) = watch::channel(false);

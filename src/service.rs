@@ -3,7 +3,7 @@
 //! A dialect turns its wire format into a call here and the result into its own words; what is checked, counted and
 //! limited for all of them is in this place.
 
-use crate::cluster::{Act, Cluster, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use crate::cluster::{Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Limits, Name, Push, Result};
 use prometheus::{IntCounterVec, Opts, Registry};
 use std::sync::Arc;
@@ -133,6 +133,7 @@ impl Service {
             Outcome::Done(affected) => Ok(Some(affected)),
             Outcome::Unknown => Ok(None),
             Outcome::Failed(why) => Err(Error::Unavailable(why)),
+            Outcome::Refused(why) => Err(Error::Limit(why)),
         }
     }
 
@@ -146,10 +147,9 @@ impl Service {
         self.cluster.members(audience).await
     }
 
-    /// The names of all channels that have members, sorted.
-    pub async fn channels(&self) -> Result<Vec<Name>> {
-        let channels = self.cluster.audiences(AudienceKind::Channel).await?;
-        Ok(channels.into_iter().map(|(name, _)| name).collect())
+    /// The members of these channels, in their order, or of all channels that have any, sorted by name.
+    pub async fn channels(&self, names: Option<Vec<Name>>) -> Result<NamedPages> {
+        self.cluster.listing(AudienceKind::Channel, names).await
     }
 
     /// Number of connections. Costs by nodes.

@@ -20,7 +20,7 @@ async fn every_fault_is_reported_at_once_with_name_value_and_what_is_allowed() {
         ("MAX_CHANNELS", "0", "from 1"),
         ("MAX_CONNECTIONS", "-5", "whole number"),
         ("PING_INTERVAL", "often", "10s"),
-        ("NODE_LEASE", "10ms", "1s"),
+        ("NODE_LEASE", "10ms", "2s"),
         ("DRAIN_PERIOD", "1.5 fortnights", "10s"),
         ("CLIENT_PROFILES", "/=nonsense", "channel"),
         ("LOG", "a=b=c", "debug"),

@@ -291,6 +291,21 @@ async fn a_slow_reader_that_catches_up_gets_everything_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_long_reply_behind_a_push_that_is_half_way_is_no_slow_consumer() {
+    let world = World::with(Limits { max_unsent: 64 << 10, ..Limits::default() }, GapPolicy::Count).await;
+    let mut client = world.client(&[channel("a")]).await;
+    world.push(Target::Audience(channel("a")), &"x".repeat(16 << 20));
+    world.until("the push is half way", || world.metric("carillon_unsent_bytes") > 0.0).await;
+    let written = world.hub.send(client.id, frame::message(Opcode::Text, &[b'y'; 2 << 20]));
+    world.push(Target::Audience(channel("a")), "after");
+    assert_eq!(text(&mut client).await.len(), 16 << 20);
+    assert_eq!(text(&mut client).await.len(), 2 << 20);
+    assert_eq!(text(&mut client).await, "after");
+    written.await.unwrap();
+    assert_eq!(world.metric("carillon_slow_consumers_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_answers_no_ping_is_dead() {
     let limits = Limits { ping_interval: Duration::from_millis(400), ..Limits::default() };
     let world = World::with(limits, GapPolicy::Count).await;

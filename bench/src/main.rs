@@ -3,6 +3,9 @@
 //! The cores are shared with the load generator, so the figures to look at are the server's CPU time per unit of work,
 //! from what the kernel has booked for its process, and the ratio to a bare loop of `send(2)` in the same run. Wall-clock
 //! figures say as much about the machine.
+//!
+//! `stack` starts what is measured, `load` makes the load, `process` asks the kernel what it cost, `measure` has a file for
+//! each table, `report` prints it. `carillon-floor` is the bare loop.
 
 mod clock;
 mod histogram;

@@ -69,6 +69,12 @@ pub fn count(number: u64) -> String {
     groups.join(",")
 }
 
+/// How many of what was owed did not come; below zero where more came than was owed.
+pub fn lost(owed: u64, came: u64) -> String {
+    let sign = if came > owed { "−" } else { "" };
+    format!("{sign}{}", count(owed.abs_diff(came)))
+}
+
 /// So many in a time, for each second.
 pub fn rate(number: u64, time: Duration) -> String {
     count((number as f64 / time.as_secs_f64()).round() as u64)
@@ -77,6 +83,11 @@ pub fn rate(number: u64, time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_surplus_is_told_from_a_loss() {
+        assert_eq!([lost(5, 5), lost(1_005, 5), lost(5, 6)], ["0", "1,000", "−1"]);
+    }
 
     #[test]
     fn thousands_are_set_apart() {

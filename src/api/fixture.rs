@@ -1,7 +1,7 @@
 //! Services for the tests of this module: one over a hub without sockets, one whose cluster fails.
 
 use crate::cluster::embedded::Embedded;
-use crate::cluster::{About, Act, Cluster, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use crate::cluster::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
 use crate::hub::{GapPolicy, Hub, Opening};
 use crate::model::{
     Audience, AudienceKind, ConnectionId, Error, Limits, Name, NodeCounters, NodeId, Push, Result, Seq,
@@ -115,11 +115,17 @@ impl Cluster for Failing {
     }
 
     async fn connections(&self) -> Result<Pages> {
-        Ok(self.listing())
+        Ok(Failing::listing(self))
     }
 
     async fn members(&self, _audience: &Audience) -> Result<Pages> {
-        Ok(self.listing())
+        Ok(Failing::listing(self))
+    }
+
+    async fn listing(&self, _kind: AudienceKind, names: Option<Vec<Name>>) -> Result<NamedPages> {
+        let name = names.and_then(|names| names.into_iter().next()).unwrap_or_else(|| Name::new("a").unwrap());
+        let pages = Failing::listing(self);
+        Ok(pages.map(move |page| page.map(|ids| (name.clone(), ids))).boxed())
     }
 
     async fn leave(&self) {}

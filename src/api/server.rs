@@ -90,7 +90,6 @@ impl Api {
             // Also the longest that a connection may be idle between two requests.
             .header_read_timeout(self.service.limits().handshake_timeout)
             .max_buf_size(MAX_HEAD)
-            .pipeline_flush(true)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut served = pin!(served);

@@ -83,7 +83,8 @@ fn finished(request: hyper::http::request::Builder, body: Bytes) -> Result<Reque
 fn understood(url: &Url, status: StatusCode, body: &[u8]) -> Result<Answer, Failure> {
     let answer: Answer = serde_json::from_slice(body).map_err(|_| Failure::Refused {
         message: format!("{} answered {status}: {}", shown(url), excerpt(body)),
-        advice: Some("this is no answer of the actions API: does --api name the HTTP port of a node?"),
+        advice: (!status.is_server_error())
+            .then_some("this is no answer of the actions API: does --api name the HTTP port of a node?"),
     })?;
     if answer.status {
         return Ok(answer);
@@ -143,9 +144,10 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_of_the_api_is_shown_with_its_status() {
-        let (message, advised) = refusal(502, "<html>\nBad Gateway");
-        assert_eq!(message, "http://localhost:8080/ answered 502 Bad Gateway: <html>");
-        assert!(advised);
+        let (message, advised) = refusal(404, "<html>\nNot Found");
+        assert_eq!((message.as_str(), advised), ("http://localhost:8080/ answered 404 Not Found: <html>", true));
+        let (message, advised) = refusal(502, "");
+        assert_eq!((message.as_str(), advised), ("http://localhost:8080/ answered 502 Bad Gateway: ", false));
     }
 
     #[test]

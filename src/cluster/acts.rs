@@ -1,12 +1,15 @@
 //! What an owning node does when it is asked to act.
 
 use super::{Act, Cluster, Outcome};
-use crate::hub::Hub;
+use crate::hub::{Hub, JoinError};
 use crate::model::Audience;
 
 /// Carries out `act` on the local sockets; done means written to the directory, and subscribed where that is meant.
 pub async fn carry_out(hub: &Hub, cluster: &dyn Cluster, act: &Act) -> Outcome {
-    let Some(affected) = apply(hub, act) else { return Outcome::Unknown };
+    let affected = match apply(hub, act) {
+        Ok(affected) => affected,
+        Err(outcome) => return outcome,
+    };
     match cluster.settle(subscribed(act)).await {
         Ok(()) => Outcome::Done(affected),
         Err(error) => Outcome::Failed(error.to_string()),
@@ -14,13 +17,18 @@ pub async fn carry_out(hub: &Hub, cluster: &dyn Cluster, act: &Act) -> Outcome {
 }
 
 /// The part that touches the sockets: at once, in order with the pushes before it. How many connections were affected;
-/// `None` where the connection isn't here.
-pub(super) fn apply(hub: &Hub, act: &Act) -> Option<u64> {
+/// what is to be answered where none could be.
+pub(super) fn apply(hub: &Hub, act: &Act) -> Result<u64, Outcome> {
     match act {
-        Act::Close { connection, code, reason } => hub.close(*connection, *code, reason).then_some(1),
-        Act::CloseAudience { audience, code, reason } => Some(hub.close_audience(audience, *code, reason)),
-        Act::Join { connection, audiences } => hub.join(*connection, audiences),
-        Act::Leave { connection, audiences } => hub.leave(*connection, audiences),
+        Act::Close { connection, code, reason } => {
+            hub.close(*connection, *code, reason).then_some(1).ok_or(Outcome::Unknown)
+        }
+        Act::CloseAudience { audience, code, reason } => Ok(hub.close_audience(audience, *code, reason)),
+        Act::Join { connection, audiences } => hub.join(*connection, audiences).map_err(|error| match error {
+            JoinError::Unknown => Outcome::Unknown,
+            JoinError::TooMany(_) => Outcome::Refused(format!("connection {connection}: {error}")),
+        }),
+        Act::Leave { connection, audiences } => hub.leave(*connection, audiences).ok_or(Outcome::Unknown),
     }
 }
 

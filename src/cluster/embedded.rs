@@ -1,6 +1,6 @@
 //! A cluster of one: the roster is the directory, and the bus is a loop-back with the same contract.
 
-use super::{About, Act, Cluster, NodeSummary, Outcome, Pages, Published, State, StoreInfo, carry_out};
+use super::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo, carry_out};
 use crate::hub::{Delivery, Hub};
 use crate::model::{Audience, AudienceKind, ConnectionId, Name, NodeId, Push, Result, Seq, Target};
 use async_trait::async_trait;
@@ -27,13 +27,12 @@ impl Embedded {
     pub fn new(hub: Arc<Hub>, about: About) -> Arc<Self> {
         Arc::new(Self { hub, about, state: watch::Sender::new(State::Ready) })
     }
+}
 
-    fn pages(&self, counters: Vec<u32>) -> Pages {
-        let seq = self.hub.seq();
-        let pages: Vec<Vec<u32>> = counters.chunks(PAGE).map(<[u32]>::to_vec).collect();
-        let ids = move |page: Vec<u32>| Ok(page.into_iter().map(|counter| ConnectionId::new(seq, counter)).collect());
-        stream::iter(pages).map(ids).boxed()
-    }
+fn pages(seq: Seq, counters: Vec<u32>) -> Pages {
+    let pages: Vec<Vec<u32>> = counters.chunks(PAGE).map(<[u32]>::to_vec).collect();
+    let ids = move |page: Vec<u32>| Ok(page.into_iter().map(|counter| ConnectionId::new(seq, counter)).collect());
+    stream::iter(pages).map(ids).boxed()
 }
 
 #[async_trait]
@@ -102,11 +101,22 @@ impl Cluster for Embedded {
     }
 
     async fn connections(&self) -> Result<Pages> {
-        Ok(self.pages(self.hub.connections()))
+        Ok(pages(self.hub.seq(), self.hub.connections()))
     }
 
     async fn members(&self, audience: &Audience) -> Result<Pages> {
-        Ok(self.pages(self.hub.members(audience)))
+        Ok(pages(self.hub.seq(), self.hub.members(audience)))
+    }
+
+    async fn listing(&self, kind: AudienceKind, names: Option<Vec<Name>>) -> Result<NamedPages> {
+        let all = || self.hub.audiences(kind).into_iter().map(|(name, _)| name).collect();
+        let (hub, seq) = (self.hub.clone(), self.hub.seq());
+        // One audience's members at a time are copied out of the hub.
+        let pages = stream::iter(names.unwrap_or_else(all)).flat_map(move |name| {
+            let counters = hub.members(&Audience { kind, name: name.clone() });
+            self::pages(seq, counters).map(move |page| page.map(|ids| (name.clone(), ids)))
+        });
+        Ok(pages.boxed())
     }
 
     async fn leave(&self) {}

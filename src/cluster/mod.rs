@@ -27,6 +27,9 @@ pub use acts::carry_out;
 /// Pages of ids as they come from the directory: no order, no duplicates; an error ends them.
 pub type Pages = BoxStream<'static, Result<Vec<ConnectionId>>>;
 
+/// Pages of ids, each with the name of the audience whose members they are; an audience's pages follow each other.
+pub type NamedPages = BoxStream<'static, Result<(Name, Vec<ConnectionId>)>>;
+
 /// What somebody wants done to a connection that another node may own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Act {
@@ -73,6 +76,8 @@ pub enum Outcome {
     Unknown,
     /// It could not be done, for the reason given.
     Failed(String),
+    /// A limit stands against it, which the text names.
+    Refused(String),
 }
 
 /// What [`Cluster::publish`] knows of a push that the bus has taken.
@@ -200,6 +205,10 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// The members of an audience, in pages.
     async fn members(&self, audience: &Audience) -> Result<Pages>;
+
+    /// The members of several audiences of a kind, of one moment's live nodes: those that `names` gives, in its order, or all,
+    /// sorted by name. An audience without members has no page.
+    async fn listing(&self, kind: AudienceKind, names: Option<Vec<Name>>) -> Result<NamedPages>;
 
     /// Leaves the cluster: the registration is taken out and its keys removed. Called once, after the last socket.
     async fn leave(&self);

@@ -7,6 +7,7 @@ mod parse;
 mod variables;
 
 use crate::api::{Secrets, Tokens};
+use crate::cluster::redis::RedisConfig;
 use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
 use crate::session::origins::AllowedOrigins;
@@ -22,23 +23,6 @@ use variables::Raw;
 pub use parse::Faults;
 pub use variables::{VARIABLES, Variable, table};
 
-/// A secret that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself, for comparing and connecting, never for a log.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {
@@ -48,23 +32,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// Where the cluster's state is.
-#[derive(Clone, Debug)]
-pub struct RedisSettings {
-    /// `redis://`, `rediss://`, `redis-sentinel://` or `redis-cluster://`; may hold a password.
-    pub url: Secret,
-    /// In front of every key and pub/sub channel.
-    pub prefix: String,
-    /// Certificates (PEM) that the server's must be signed by, instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// How long a node's renewal counter may stand still before the node counts as dead.
-    pub node_lease: Duration,
-    /// Whether a `maxmemory-policy` that evicts keys is put up with.
-    pub allow_eviction: bool,
-    /// Connections for everything but registration, publishing and subscriptions.
-    pub pool: usize,
 }
 
 /// What may change while the node runs: read again on SIGHUP.
@@ -102,7 +69,7 @@ pub struct Config {
     /// What is done about a gap.
     pub gap: GapPolicy,
     /// The cluster's Redis; none: the state is embedded.
-    pub redis: Option<RedisSettings>,
+    pub redis: Option<RedisConfig>,
     /// Time between being told to stop and closing sockets, for load balancers to notice.
     pub drain_delay: Duration,
     /// Time over which sockets are closed.
@@ -145,6 +112,7 @@ impl Config {
         let mut read = Reader { faults };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Limits::default();
+        let redis = RedisConfig::default();
 
         let secrets = Secrets {
             api: Tokens::new(raw.http_token.as_deref(), raw.token.as_deref()),
@@ -182,6 +150,17 @@ impl Config {
                 GapPolicy::Count
             }
         };
+        // All of it is read without REDIS_URL as well: a fault is one all the same.
+        let redis_url = raw.redis_url.map(|url| read.redis_url("REDIS_URL", url));
+        let redis = RedisConfig {
+            url: String::new(),
+            prefix: read.prefix("REDIS_PREFIX", raw.redis_prefix, &redis.prefix),
+            ca: raw.redis_ca.map(PathBuf::from),
+            node_lease: read.lease("NODE_LEASE", raw.node_lease, redis.node_lease),
+            allow_eviction: read.flag("REDIS_ALLOW_EVICTION", raw.redis_allow_eviction),
+            pool_size: read.number("REDIS_POOL", raw.redis_pool, redis.pool_size, 1..=1000),
+            reap_delay: redis.reap_delay,
+        };
         let config = Self {
             ws_host: read.address("WS_HOST", raw.ws_host, any),
             ws_port,
@@ -193,14 +172,7 @@ impl Config {
             profiles: read.value("CLIENT_PROFILES", raw.client_profiles, Profiles::default()),
             limits,
             gap,
-            redis: raw.redis_url.map(|url| RedisSettings {
-                url: Secret(url),
-                prefix: raw.redis_prefix.unwrap_or_else(|| "carillon:".to_owned()),
-                ca: raw.redis_ca.map(PathBuf::from),
-                node_lease: read.lease("NODE_LEASE", raw.node_lease, Duration::from_secs(10)),
-                allow_eviction: read.flag("REDIS_ALLOW_EVICTION", raw.redis_allow_eviction),
-                pool: read.number("REDIS_POOL", raw.redis_pool, 8, 1..=1000),
-            }),
+            redis: redis_url.map(|url| RedisConfig { url, ..redis }),
             drain_delay: read.duration("DRAIN_DELAY", raw.drain_delay, Duration::ZERO),
             drain_period: read.duration("DRAIN_PERIOD", raw.drain_period, Duration::from_secs(20)),
             workers: read.number("WORKERS", raw.workers, cores, 1..=1024),
@@ -216,9 +188,6 @@ impl Config {
                 log: read.filter("LOG", raw.log, "info"),
             },
         };
-        if let Some(redis) = &config.redis {
-            read.redis_url("REDIS_URL", redis.url.expose());
-        }
         if read.faults.is_empty() { Ok(config) } else { Err(read.faults) }
     }
 }

@@ -1,5 +1,6 @@
 //! Values out of texts. A fault is noted and a default goes on in its place, so that all faults are found in one run.
 
+use crate::cluster::redis::SHORTEST_LEASE;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -73,17 +74,14 @@ impl Reader {
         self.read(name, text, default, "a port, 0 to 65535", |text| text.parse().ok())
     }
 
-    pub(super) fn number(
+    pub(super) fn number<N: FromStr + PartialOrd + fmt::Display>(
         &mut self,
         name: &str,
         text: Option<String>,
-        default: usize,
-        range: RangeInclusive<usize>,
-    ) -> usize {
-        let allowed = match range.end() {
-            &usize::MAX => format!("a whole number from {}", range.start()),
-            end => format!("a whole number from {} to {end}", range.start()),
-        };
+        default: N,
+        range: RangeInclusive<N>,
+    ) -> N {
+        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
         self.read(name, text, default, &allowed, |text| text.parse().ok().filter(|number| range.contains(number)))
     }
 
@@ -97,9 +95,8 @@ impl Reader {
     }
 
     pub(super) fn lease(&mut self, name: &str, text: Option<String>, default: Duration) -> Duration {
-        self.read(name, text, default, "a time of at least 1s, such as 10s", |text| {
-            parse_duration(text).filter(|lease| *lease >= Duration::from_secs(1))
-        })
+        let allowed = format!("a time of at least {SHORTEST_LEASE:?}, such as 10s");
+        self.read(name, text, default, &allowed, |text| parse_duration(text).filter(|lease| *lease >= SHORTEST_LEASE))
     }
 
     pub(super) fn flag(&mut self, name: &str, text: Option<String>) -> bool {
@@ -136,12 +133,19 @@ impl Reader {
         })
     }
 
-    pub(super) fn redis_url(&mut self, name: &str, text: &str) {
+    /// The URL as it is; what is wrong with it is noted.
+    pub(super) fn redis_url(&mut self, name: &str, text: String) -> String {
         let schemes = ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
-        let fits = url::Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
+        let fits = url::Url::parse(&text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
         if !fits {
-            self.faults.add(name, text, &format!("a URL with host and one of the schemes {}", schemes.join(", ")));
+            self.faults.add(name, &text, &format!("a URL with a host and one of the schemes {}", schemes.join(", ")));
         }
+        text
+    }
+
+    pub(super) fn prefix(&mut self, name: &str, text: Option<String>, default: &str) -> String {
+        let allowed = "a text without braces, which would change which keys lie together in a Redis Cluster";
+        self.read(name, text, default.to_owned(), allowed, |text| (!text.contains(['{', '}'])).then(|| text.to_owned()))
     }
 }
 

@@ -65,7 +65,7 @@ variables! {
     "REDIS_CA" redis_ca "" "File with the certificates (PEM) that the Redis server's must be signed by, instead of the system's."
     "REDIS_POOL" redis_pool "8" "Redis connections for reads and housekeeping, beside those for registration, publishing and subscriptions."
     "REDIS_ALLOW_EVICTION" redis_allow_eviction "false" "Whether a Redis that evicts keys under memory pressure is put up with: it loses members unseen."
-    "NODE_LEASE" node_lease "10s" "How long a node may be silent before the others take it for dead; at least 1s."
+    "NODE_LEASE" node_lease "10s" "How long a node may be silent before the others take it for dead; at least 2s."
     "MAX_CONNECTIONS" max_connections "0" "WebSocket connections of this node; more are refused with 503. 0 is no limit."
     "MAX_CHANNELS" max_channels "1000" "Channels of one connection; more are refused with 400."
     "MAX_MESSAGE" max_message "2MiB" "Size of a client's message, fragments together; more closes the connection with 1009."

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 pub(super) struct Backlog {
     queue: VecDeque<Bytes>,
     bytes: usize,
-    /// Who waits for a frame to be written: the bytes that have to go until then, counted from `gone`.
-    waiters: VecDeque<(u64, oneshot::Sender<()>)>,
+    /// Frames of the connection's own, whose session waits for them.
+    replies: VecDeque<Reply>,
     /// Bytes written since this backlog began.
     gone: u64,
     /// A task waits for the socket to become writable.
@@ -19,15 +19,25 @@ pub(super) struct Backlog {
     pub(super) progress: bool,
 }
 
+/// A frame that its session waits for before it reads on, so that there is one at a time. It does not count as unread:
+/// a client may be sent a long answer while a push is half way.
+struct Reply {
+    /// Its last byte, counted from where the backlog began.
+    end: u64,
+    bytes: usize,
+    written: oneshot::Sender<()>,
+}
+
 impl Backlog {
     pub(super) fn push(&mut self, buffer: Bytes) {
         self.bytes += buffer.len();
         self.queue.push_back(buffer);
     }
 
-    /// `waiter` hears when all that is in here now is written.
-    pub(super) fn when_written(&mut self, waiter: oneshot::Sender<()>) {
-        self.waiters.push_back((self.gone + self.bytes as u64, waiter));
+    /// The last `bytes` of what is in here are a reply; `written` hears when they are gone.
+    pub(super) fn is_reply(&mut self, bytes: usize, written: oneshot::Sender<()>) {
+        let bytes = bytes.min(self.bytes);
+        self.replies.push_back(Reply { end: self.gone + self.bytes as u64, bytes, written });
     }
 
     /// Unsent bytes.
@@ -35,9 +45,10 @@ impl Backlog {
         self.bytes
     }
 
-    /// Unsent bytes beyond the buffer that is being written.
-    pub(super) fn beyond_front(&self) -> usize {
-        self.bytes - self.queue.front().map_or(0, Bytes::len)
+    /// Unsent bytes of pushes beyond the buffer that is being written.
+    pub(super) fn unread(&self) -> usize {
+        let replies: usize = self.replies.iter().map(|reply| reply.bytes).sum();
+        self.bytes.saturating_sub(self.queue.front().map_or(0, Bytes::len) + replies)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -63,10 +74,10 @@ impl Backlog {
             written -= front.len();
             self.queue.pop_front();
         }
-        while self.waiters.front().is_some_and(|(end, _)| *end <= self.gone) {
-            if let Some((_, waiter)) = self.waiters.pop_front() {
+        while self.replies.front().is_some_and(|reply| reply.end <= self.gone) {
+            if let Some(reply) = self.replies.pop_front() {
                 // Whoever waited may have left.
-                let _ = waiter.send(());
+                let _ = reply.written.send(());
             }
         }
     }
@@ -75,7 +86,7 @@ impl Backlog {
     pub(super) fn keep_front(&mut self) {
         self.queue.truncate(1);
         self.bytes = self.queue.front().map_or(0, Bytes::len);
-        self.waiters.clear();
+        self.replies.clear();
     }
 }
 
@@ -88,16 +99,16 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.push(Bytes::from_static(b"abc"));
         let (waiter, mut written) = oneshot::channel();
-        backlog.when_written(waiter);
-        backlog.push(Bytes::from_static(b"de"));
-        assert_eq!((backlog.bytes(), backlog.beyond_front()), (5, 2));
+        backlog.is_reply(1, waiter);
+        backlog.push(Bytes::from_static(b"def"));
+        assert_eq!((backlog.bytes(), backlog.unread()), (6, 2));
         backlog.advance(2);
         assert!(written.try_recv().is_err());
-        assert_eq!(backlog.front(9), [&b"c"[..], b"de"]);
+        assert_eq!(backlog.front(9), [&b"c"[..], b"def"]);
         backlog.advance(2);
         assert!(written.try_recv().is_ok());
-        assert_eq!(backlog.front(9), [&b"e"[..]]);
-        backlog.advance(1);
+        assert_eq!(backlog.front(9), [&b"ef"[..]]);
+        backlog.advance(2);
         assert!(backlog.is_empty() && backlog.bytes() == 0);
     }
 }

@@ -55,6 +55,17 @@ pub struct Opening {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
+/// Why a connection can't become a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum JoinError {
+    /// It isn't here.
+    #[error("there is no such connection")]
+    Unknown,
+    /// It would be in more channels than this, [`Limits::max_channels`].
+    #[error("more than MAX_CHANNELS, {0}, channels")]
+    TooMany(usize),
+}
+
 /// What is done to connections that may have missed a push; they are counted in any case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GapPolicy {
@@ -407,13 +418,17 @@ impl Hub {
         closed
     }
 
-    /// Makes a connection a member of audiences; `None` where it isn't here, else of how many it was none before.
-    pub fn join(&self, connection: ConnectionId, audiences: &[Audience]) -> Option<u64> {
+    /// Makes a connection a member of audiences, of all or of none; of how many it was none before.
+    pub fn join(&self, connection: ConnectionId, audiences: &[Audience]) -> Result<u64, JoinError> {
         let inner = &*self.inner;
         let counter = connection.counter();
         let mut roster = inner.roster();
-        if connection.seq() != roster.seq() || !roster.contains(counter) {
-            return None;
+        if connection.seq() != roster.seq() {
+            return Err(JoinError::Unknown);
+        }
+        let channels = roster.channels_with(counter, audiences).ok_or(JoinError::Unknown)?;
+        if channels > inner.limits.max_channels {
+            return Err(JoinError::TooMany(inner.limits.max_channels));
         }
         let mut joined = 0;
         for audience in audiences {
@@ -424,7 +439,7 @@ impl Hub {
         }
         inner.metrics.joins.inc_by(joined);
         inner.changed(&roster);
-        Some(joined)
+        Ok(joined)
     }
 
     /// Takes a connection out of audiences; `None` where it isn't here, else of how many it was a member.

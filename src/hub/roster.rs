@@ -6,7 +6,7 @@
 use super::journal::{Change, Journal, Snapshot};
 use crate::model::{Audience, AudienceKind, Name, Seq};
 use smallvec::SmallVec;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// An audience's number on this node while it has members; used again for another one later.
@@ -97,6 +97,15 @@ impl Roster {
         self.connections.insert(counter, Entry { details: details.clone(), memberships: SmallVec::new() });
         self.note(Change::Opened { counter, details });
         counter
+    }
+
+    /// In how many channels the connection would be with these; `None` if it is unknown.
+    pub(super) fn channels_with(&self, counter: u32, audiences: &[Audience]) -> Option<usize> {
+        let entry = self.connections.get(&counter)?;
+        let members = |m: &Membership| self.members[m.audience as usize].as_ref();
+        let has: HashSet<&Audience> = entry.memberships.iter().filter_map(members).map(|m| &m.audience).collect();
+        let all = has.into_iter().chain(audiences).collect::<HashSet<_>>();
+        Some(all.into_iter().filter(|audience| audience.kind == AudienceKind::Channel).count())
     }
 
     /// The audience's number if the connection is a new member; `None` if it is unknown or was one before.

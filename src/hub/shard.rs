@@ -173,16 +173,12 @@ impl Shard {
             Command::Send { counter, frame, written } => {
                 // Dropping `written` tells that the connection is gone.
                 if let Some(&slot) = self.index.get(&counter) {
-                    self.write(slot, &[frame], 0);
-                    self.when_written(slot, written);
+                    self.reply(slot, frame, written);
                 }
             }
             Command::Close { counter, frame, reason, written } => {
                 if let Some(&slot) = self.index.get(&counter) {
-                    self.close(slot, frame, reason);
-                    if let Some(written) = written {
-                        self.when_written(slot, written);
-                    }
+                    self.close(slot, frame, reason, written);
                 }
             }
             Command::Gap(audiences) => self.gap(audiences),
@@ -199,10 +195,13 @@ impl Shard {
         self.slots.get_mut(slot as usize).and_then(Option::as_mut)
     }
 
-    fn when_written(&mut self, number: u32, written: oneshot::Sender<()>) {
+    /// Writes a frame that somebody waits for.
+    fn reply(&mut self, number: u32, frame: Bytes, written: oneshot::Sender<()>) {
+        let bytes = frame.len();
+        self.enqueue(number, &[frame], 0);
         let Some(slot) = self.slot(number) else { return };
         match &mut slot.backlog {
-            Some(backlog) => backlog.when_written(written),
+            Some(backlog) => backlog.is_reply(bytes, written),
             // Whoever waited may have left.
             None => drop(written.send(())),
         }
@@ -305,7 +304,7 @@ impl Shard {
     }
 
     /// Out of all audiences, a last frame, and an end to the stream if the peer does not end it.
-    fn close(&mut self, number: u32, frame: Bytes, reason: CloseReason) {
+    fn close(&mut self, number: u32, frame: Bytes, reason: CloseReason, written: Option<oneshot::Sender<()>>) {
         self.strike_all(number);
         if reason == CloseReason::SlowConsumer
             && let Some(slot) = self.slot(number)
@@ -316,7 +315,10 @@ impl Shard {
             let dropped = before - backlog.bytes();
             self.tally.unsent -= dropped as i64;
         }
-        self.write(number, &[frame], 0);
+        match written {
+            Some(written) => self.reply(number, frame, written),
+            None => self.enqueue(number, &[frame], 0),
+        }
         if let Some(slot) = self.slot(number)
             && !std::mem::replace(&mut slot.closing, true)
         {
@@ -480,8 +482,19 @@ impl Shard {
         }
     }
 
-    /// Writes buffers, or what the kernel does not take of them to the slot's own backlog.
+    /// Writes pushes; a connection that leaves too much unread is closed.
     fn write(&mut self, number: u32, buffers: &[Bytes], messages: u64) {
+        self.enqueue(number, buffers, messages);
+        if let Some(Some(Slot { counter, backlog: Some(backlog), closing: false, .. })) =
+            self.slots.get(number as usize)
+            && backlog.unread() > self.hub.limits.max_unsent
+        {
+            self.give_up(number, *counter);
+        }
+    }
+
+    /// Writes buffers, or what the kernel does not take of them to the slot's own backlog.
+    fn enqueue(&mut self, number: u32, buffers: &[Bytes], messages: u64) {
         let Some(slot) = self.slots[number as usize].as_mut() else { return };
         if slot.closing {
             return;
@@ -520,11 +533,6 @@ impl Shard {
                 backlog.push(rest);
             }
         }
-        if backlog.beyond_front() > self.hub.limits.max_unsent {
-            let counter = slot.counter;
-            self.give_up(number, counter);
-            return;
-        }
         if let Some(socket) = &slot.socket
             && !backlog.watched
         {
@@ -542,7 +550,7 @@ impl Shard {
             "slow consumer: a connection has more unsent bytes than MAX_UNSENT allows and is closed with 4008"
         );
         if self.hub.strike(counter, CloseReason::SlowConsumer) {
-            self.close(number, frame::close(4008, "slow consumer"), CloseReason::SlowConsumer);
+            self.close(number, frame::close(4008, "slow consumer"), CloseReason::SlowConsumer, None);
         }
     }
 
@@ -662,7 +670,7 @@ impl Shard {
                 let frame = frame::close(4009, "messages may have been missed");
                 for (number, counter) in affected {
                     if self.hub.strike(counter, CloseReason::Gap) {
-                        self.close(number, frame.clone(), CloseReason::Gap);
+                        self.close(number, frame.clone(), CloseReason::Gap, None);
                     }
                 }
             }

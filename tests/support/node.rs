@@ -148,30 +148,17 @@ impl Node {
         eventually("the node's process ends", DEADLINE, async || self.child.try_wait().unwrap().ok_or("it runs")).await
     }
 
-    /// Resident memory, in bytes.
+    /// Memory of its own that is resident, in bytes: heap and stacks, without the program's code, which comes in page by
+    /// page as it is first used.
     pub fn resident(&self) -> u64 {
-        self.status("VmRSS:")
-    }
-
-    /// The highest resident memory since [`forget_peak`](Self::forget_peak), in bytes.
-    pub fn peak_resident(&self) -> u64 {
-        self.status("VmHWM:")
-    }
-
-    /// Lets the peak of resident memory start anew (`proc(5)`, `clear_refs`).
-    pub fn forget_peak(&self) {
-        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// Number of open files.
     pub fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-
-    fn status(&self, name: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
     fn pid(&self) -> Pid {

@@ -3,6 +3,7 @@
 //! Every server gets a free port of its own, keeps nothing on disk, and dies with the value that started it; should the
 //! test process itself be killed, a watchdog that waits for the end of a pipe kills the server.
 #![allow(dead_code, unreachable_pub, reason = "each test binary is a crate of its own and uses a part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io;
 use std::net::TcpListener;
@@ -37,10 +38,13 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(command: &mut Command) -> io::Result<Self> {
+    /// Starts the process, whose files are all in `dir`.
+    fn spawn(command: &mut Command, dir: &TempDir) -> io::Result<Self> {
         let mut server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let kill = format!("read _; kill -9 {}", server.id());
-        match Command::new("sh").args(["-c", &kill]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn() {
+        let end = format!("read _; kill -9 {}; rm -rf \"$0\"", server.id());
+        let mut watchdog = Command::new("sh");
+        watchdog.arg("-c").arg(end).arg(dir.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        match watchdog.spawn() {
             Ok(watchdog) => Ok(Self { server, watchdog }),
             Err(error) => {
                 let _ = server.kill();
@@ -89,7 +93,7 @@ impl RedisServer {
         let port = self.port.to_string();
         command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.args(["--dir", &self.dir.path().to_string_lossy(), "--daemonize", "no"]).args(&self.args);
-        self.running = Some(Running::spawn(&mut command).expect("redis-server is installed"));
+        self.running = Some(Running::spawn(&mut command, &self.dir).expect("redis-server is installed"));
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let Some(running) = &mut self.running else { return false };
@@ -185,8 +189,8 @@ impl RedisCluster {
         for _ in 0..ATTEMPTS {
             let bus = free_port().to_string();
             let timeout = "2000";
-            let args =
-                ["--cluster-enabled", "yes", "--cluster-node-timeout", timeout, "--cluster-port", &bus].map(str::to_owned);
+            let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", timeout, "--cluster-port", &bus]
+                .map(str::to_owned);
             let dir = tempfile::tempdir().expect("a directory for redis");
             let mut server = RedisServer { port: free_port(), args: args.to_vec(), dir, running: None };
             if server.try_run().await {
@@ -266,7 +270,7 @@ impl RedisSentinel {
             std::fs::write(&file, text).expect("a file for a sentinel");
             let mut command = Command::new("redis-server");
             command.arg(&file).arg("--sentinel");
-            let running = Running::spawn(&mut command).expect("redis-server is installed");
+            let running = Running::spawn(&mut command, &dir).expect("redis-server is installed");
             let mut sentinel = RedisServer { port, args: Vec::new(), dir, running: Some(running) };
             let deadline = Instant::now() + PATIENCE;
             while Instant::now() < deadline {

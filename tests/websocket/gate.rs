@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use carillon::cluster::embedded::Embedded;
-use carillon::cluster::{About, Act, Cluster, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use carillon::cluster::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
 use carillon::hub::Hub;
 use carillon::model::{Audience, AudienceKind, ConnectionId, Error, Name, NodeCounters, NodeId, Push, Result, Seq};
 use std::sync::Arc;
@@ -98,6 +98,10 @@ impl Cluster for Gate {
 
     async fn members(&self, audience: &Audience) -> Result<Pages> {
         self.inner.members(audience).await
+    }
+
+    async fn listing(&self, kind: AudienceKind, names: Option<Vec<Name>>) -> Result<NamedPages> {
+        self.inner.listing(kind, names).await
     }
 
     async fn leave(&self) {

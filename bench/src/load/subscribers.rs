@@ -93,6 +93,12 @@ impl Subscribers {
         }
         self.messages()
     }
+
+    /// Waits a moment in which more than was owed would show; how many messages have come.
+    pub fn messages_at_rest(&self) -> u64 {
+        std::thread::sleep(LOOK);
+        self.messages()
+    }
 }
 
 impl Drop for Subscribers {

@@ -2,7 +2,7 @@
 
 use super::{Bench, Cpu};
 use crate::load::{Pushers, Reuse, Subscribers};
-use crate::report::{Table, count, micros, micros_each, quantile, rate};
+use crate::report::{Table, count, lost, micros, micros_each, quantile, rate};
 use crate::stack::{MESSAGE_LEN, Server};
 use anyhow::Result;
 use std::time::{Duration, Instant};
@@ -41,7 +41,8 @@ fn push(server: &Server, reuse: Reuse, window: Duration) -> Result<[String; 7]> 
     let (pushes, time, latencies) = (pushers.accepted() - earlier, start.elapsed(), pushers.take_latencies());
 
     let (accepted, refused) = pushers.stop()?;
-    let lost = accepted.saturating_sub(subscriber.wait_for(accepted, REST_LIMIT));
+    subscriber.wait_for(accepted, REST_LIMIT);
+    let came = subscriber.messages_at_rest();
     Ok([
         rate(pushes, time),
         micros(micros_each(cpu, pushes)),
@@ -49,6 +50,6 @@ fn push(server: &Server, reuse: Reuse, window: Duration) -> Result<[String; 7]> 
         quantile(&latencies, 0.5),
         quantile(&latencies, 0.99),
         count(refused),
-        count(lost),
+        lost(accepted, came),
     ])
 }

@@ -3,8 +3,8 @@
 use super::Bench;
 use crate::load::{Pace, Subscribers, push_at};
 use crate::process::CpuTime;
-use crate::report::{Table, count, micros, micros_each, quantile};
-use crate::stack::{MESSAGE_LEN, Node, Redis};
+use crate::report::{Table, count, lost, micros, micros_each, quantile};
+use crate::stack::{MESSAGE_LEN, Node, Pages, Redis};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
     let length = bench.scaled(Duration::from_secs(10), Duration::from_secs(2));
     let programs = &bench.programs;
     let redis = Redis::start(&programs.redis)?;
-    let from = Node::start(&programs.carillon, Some(redis.url()))?.into_server("A", None);
-    let to = Node::start(&programs.carillon, Some(redis.url()))?.into_server("B", None);
+    let from = Node::start(&programs.carillon, Some(redis.url()), Pages::AsDeployed)?.into_server("A", None);
+    let to = Node::start(&programs.carillon, Some(redis.url()), Pages::AsDeployed)?.into_server("B", None);
     let clients = Subscribers::connect(to.listeners(1, 1))?;
     let pace = |length| Pace { rate: RATE, length, clients: PUSHERS };
     let warm_up = push_at(from.push, &from.request, pace(Duration::from_secs(1)))?;
@@ -28,8 +28,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
     let pids = [from.process.pid(), to.process.pid(), redis.process.pid()];
     let (before, commands) = (cpu_of(pids)?, redis.commands()?);
     let pushes = push_at(from.push, &from.request, pace(length))?;
-    let delivered = clients.wait_for(had + pushes, REST_LIMIT) - had;
+    clients.wait_for(had + pushes, REST_LIMIT);
     let (after, commands) = (cpu_of(pids)?, redis.commands()? - commands);
+    let delivered = clients.messages_at_rest() - had;
 
     let how = format!(
         "{} pushes a second of {MESSAGE_LEN} bytes to node A over {PUSHERS} keep-alive connections for {length:?}, one subscriber \
@@ -62,7 +63,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
         shared,
         format!("{:.2}", commands as f64 / pushes as f64),
         count(delivered),
-        count(pushes.saturating_sub(delivered)),
+        lost(pushes, delivered),
     ]);
     Ok(table)
 }

@@ -4,7 +4,7 @@ use super::{Bench, Cpu};
 use crate::histogram::Quantiles;
 use crate::load::{Pushers, Reuse, Subscribers};
 use crate::process::CpuTime;
-use crate::report::{Table, count, micros, micros_each, quantile, rate};
+use crate::report::{Table, count, lost, micros, micros_each, quantile, rate};
 use crate::stack::{MESSAGE_LEN, Server};
 use anyhow::Result;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ struct Tally {
     pushes: u64,
     deliveries: u64,
     refused: u64,
-    lost: u64,
+    owed: u64,
     latencies: Quantiles,
 }
 
@@ -43,9 +43,11 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
 
     let how = format!(
         "{} subscribers, {PUSHERS} publishers with a keep-alive connection each, which push {MESSAGE_LEN} bytes whenever \
-         their last push was answered; {turns} turns of {window:?} for each server, alternating, after {WARM_UP:?} of warm-up each. Latency is from the \
-         request's writing to the subscriber's reading, waiting in sockets' buffers included.",
-        count(CLIENTS as u64)
+         their last push was answered; {turns} turns of {:?} for each server, alternating. Time and CPU time are from the \
+         first push to the last delivery. Latency is from the request's writing to the subscriber's reading, waiting in \
+         sockets' buffers included, after {WARM_UP:?}.",
+        count(CLIENTS as u64),
+        WARM_UP + window
     );
     let columns = &[
         "server",
@@ -75,34 +77,35 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
             quantile(&tally.latencies, 0.5),
             quantile(&tally.latencies, 0.99),
             count(tally.refused),
-            count(tally.lost),
+            lost(tally.owed, tally.deliveries),
             count(clients.closed()),
         ]);
     }
     Ok(table)
 }
 
+/// Everything from the first push to the last delivery counts, the warm-up as well: what a server has taken in and not yet
+/// sent, or sent and the subscribers not yet read, would else be work of one window and deliveries of another.
 fn take_turn(server: &Server, clients: &Subscribers, window: Duration, tally: &mut Tally) -> Result<()> {
     let had = clients.messages();
+    let (start, before, generator) = (Instant::now(), Cpu::of(server)?, CpuTime::of(std::process::id())?);
     let pushers = Pushers::start(server.push, &server.request, PUSHERS, Reuse::KeepAlive)?;
     std::thread::sleep(WARM_UP);
-
     clients.take_latencies();
-    let (start, pushes, deliveries) = (Instant::now(), pushers.accepted(), clients.messages());
-    let (before, generator) = (Cpu::of(server)?, CpuTime::of(std::process::id())?);
     std::thread::sleep(window);
-    let (cpu, redis) = Cpu::of(server)?.since(&before);
-    tally.generator += CpuTime::of(std::process::id())?.since(&generator);
-    tally.deliveries += clients.messages() - deliveries;
-    tally.pushes += pushers.accepted() - pushes;
-    tally.time += start.elapsed();
-    tally.cpu += cpu;
-    tally.redis += redis.unwrap_or_default();
     tally.latencies.add(&clients.take_latencies());
-
     let (accepted, refused) = pushers.stop()?;
     let owed = accepted * clients.clients();
+    clients.wait_for(had + owed, REST_LIMIT);
+
+    tally.time += start.elapsed();
+    let (cpu, redis) = Cpu::of(server)?.since(&before);
+    tally.cpu += cpu;
+    tally.redis += redis.unwrap_or_default();
+    tally.generator += CpuTime::of(std::process::id())?.since(&generator);
+    tally.pushes += accepted;
     tally.refused += refused;
-    tally.lost += owed.saturating_sub(clients.wait_for(had + owed, REST_LIMIT) - had);
+    tally.owed += owed;
+    tally.deliveries += clients.messages_at_rest() - had;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::Bench;
 use crate::process::resident;
 use crate::report::{Table, megabytes};
-use crate::stack::{Node, Redis};
+use crate::stack::{Node, Pages, Redis};
 use anyhow::{Context, Result};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
         let mut memory = 0;
         for start in 1..=starts {
             let began = Instant::now();
-            let node = Node::start(program, url.clone())?;
+            let node = Node::start(program, url.clone(), Pages::AsDeployed)?;
             times.push(began.elapsed());
             if start == starts {
                 std::thread::sleep(REST);

@@ -11,6 +11,16 @@ use std::time::Duration;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
+/// What a node's memory is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pages {
+    /// What the node and the machine do by themselves.
+    AsDeployed,
+    /// No transparent huge pages: mimalloc asks for them, and where the kernel gives them, resident memory grows in steps
+    /// of 2 MiB and counts what is reserved rather than what is used.
+    Small,
+}
+
 /// A node that is ready.
 pub struct Node {
     process: Child,
@@ -20,13 +30,16 @@ pub struct Node {
 
 impl Node {
     /// Starts a node on free ports, with no other setting than its Redis, and waits until it says that it is ready.
-    pub fn start(program: &Path, redis: Option<String>) -> Result<Self> {
+    pub fn start(program: &Path, redis: Option<String>, pages: Pages) -> Result<Self> {
         let (listen, api) = (free_address()?, free_address()?);
         let mut command = Command::new(program);
         command.env_clear().env("LOG", "warn");
         command.env("WS_HOST", listen.ip().to_string()).env("WS_PORT", listen.port().to_string());
         command.env("HTTP_HOST", api.ip().to_string()).env("HTTP_PORT", api.port().to_string());
         command.envs(redis.map(|url| ("REDIS_URL", url)));
+        if pages == Pages::Small {
+            command.env("MIMALLOC_ALLOW_THP", "0");
+        }
         let mut process = Child::spawn("carillon", &mut command)?;
         process.until(|_| is_ready(api).ok().filter(|ready| *ready))?;
         Ok(Self { process, listen, api })

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use carillon::Node;
+pub use carillon::{Node, Pages};
 pub use child::{Child, free_address};
 pub use redis::Redis;
 
@@ -47,12 +47,17 @@ pub enum Kind {
 impl Kind {
     /// Starts it.
     pub fn start(self, programs: &Programs) -> Result<Server> {
+        self.start_with(programs, Pages::AsDeployed)
+    }
+
+    /// Starts it; only Carillon heeds what its memory shall be made of.
+    pub fn start_with(self, programs: &Programs, pages: Pages) -> Result<Server> {
         match self {
             Self::Floor => floor::start(&programs.floor),
-            Self::Embedded => Ok(Node::start(&programs.carillon, None)?.into_server("Carillon, embedded", None)),
+            Self::Embedded => Ok(Node::start(&programs.carillon, None, pages)?.into_server("Carillon, embedded", None)),
             Self::Redis => {
                 let redis = Redis::start(&programs.redis)?;
-                let node = Node::start(&programs.carillon, Some(redis.url()))?;
+                let node = Node::start(&programs.carillon, Some(redis.url()), pages)?;
                 Ok(node.into_server("Carillon on Redis", Some(redis)))
             }
             Self::Nchan => nchan::start(&programs.nginx),

@@ -3,14 +3,13 @@
 
 use super::super::answer::Content;
 use super::super::json;
-use super::{CONCURRENT, reply};
-use crate::cluster::Pages;
-use crate::model::{Audience, ConnectionId, Name, Result};
-use crate::service::Service;
+use super::reply;
+use crate::cluster::{NamedPages, Pages};
+use crate::model::{ConnectionId, Name, Result};
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::Arc;
 
 /// Bytes from which on what has been written is sent; an answer that is shorter goes out whole, with its length.
 const PIECE: usize = 64 << 10;
@@ -23,21 +22,15 @@ pub(super) enum Listing {
     /// `response.connections`: a list of ids.
     Connections(Pages),
     /// `response.channels`: a list of ids for each channel; a list without channels where there are none.
-    Channels(BoxStream<'static, Result<(Name, Pages)>>),
+    Channels {
+        /// The channels that have members.
+        pages: NamedPages,
+        /// Channels that are shown even if they have none, in the order of the pages.
+        shown: VecDeque<Name>,
+    },
 }
 
 impl Listing {
-    /// The members of these channels, each channel shown even if it has none.
-    pub(super) fn of_channels(service: Arc<Service>, channels: Vec<Audience>) -> Self {
-        Self::Channels(lists(service, channels, true))
-    }
-
-    /// The members of every channel of `names`; one that has lost its last member since is left out.
-    pub(super) fn of_all_channels(service: Arc<Service>, names: Vec<Name>) -> Self {
-        let channels = names.into_iter().map(Audience::channel).collect();
-        Self::Channels(lists(service, channels, false))
-    }
-
     /// Writes as far as one piece reaches. An error means that nothing was sent and another answer can be given.
     pub(super) async fn start(self, request: &[u8]) -> Result<Content> {
         let mut writer = Writer::new(self, request);
@@ -61,38 +54,22 @@ impl Listing {
     }
 }
 
-fn lists(
-    service: Arc<Service>,
-    channels: Vec<Audience>,
-    with_empty: bool,
-) -> BoxStream<'static, Result<(Name, Pages)>> {
-    stream::iter(channels)
-        .map(move |channel| open(service.clone(), channel, with_empty))
-        .buffered(CONCURRENT)
-        .try_filter_map(|list| async { Ok(list) })
-        .boxed()
-}
-
-/// Opens one channel's list and reads it to its first id; `None` where it has none and is to be left out.
-async fn open(service: Arc<Service>, channel: Audience, with_empty: bool) -> Result<Option<(Name, Pages)>> {
-    let mut pages = service.members(&channel).await?;
-    while let Some(page) = pages.try_next().await? {
-        if !page.is_empty() {
-            return Ok(Some((channel.name, stream::once(async { Ok(page) }).chain(pages).boxed())));
-        }
-    }
-    Ok(with_empty.then(|| (channel.name, stream::empty().boxed())))
+/// Where the ids come from.
+enum Source {
+    /// One list.
+    List(Pages),
+    /// Several, each under its name.
+    Named(NamedPages),
 }
 
 /// Writes a listing's reply.
 struct Writer {
     out: Vec<u8>,
-    /// Lists that are still to come, none where the reply is one list.
-    lists: BoxStream<'static, Result<(Name, Pages)>>,
-    /// The list being written.
-    list: Option<Pages>,
-    /// Whether a list is one of several, under its name.
-    named: bool,
+    source: Source,
+    /// The named list being written.
+    name: Option<Name>,
+    /// Names that are shown even if nothing comes for them.
+    shown: VecDeque<Name>,
     /// Whether the innermost list has an id, and the outer one a list.
     has_ids: bool,
     has_lists: bool,
@@ -103,50 +80,74 @@ struct Writer {
 
 impl Writer {
     fn new(listing: Listing, request: &[u8]) -> Self {
-        let (key, lists, list, named) = match listing {
-            Listing::Connections(pages) => ("connections", stream::empty().boxed(), Some(pages), false),
-            Listing::Channels(lists) => ("channels", lists, None, true),
+        let (key, source, shown) = match listing {
+            Listing::Connections(pages) => ("connections", Source::List(pages), VecDeque::new()),
+            Listing::Channels { pages, shown } => ("channels", Source::Named(pages), shown),
         };
         let mut out = reply::head(true, Some("response"));
         out.push(b'{');
         json::append_line(&mut out, DEPTH);
         out.extend_from_slice(format!("\"{key}\": ").as_bytes());
-        if list.is_some() {
+        if matches!(source, Source::List(_)) {
             out.push(b'[');
         }
         let request = request.to_vec();
-        Self { out, lists, list, named, has_ids: false, has_lists: false, request, written: false }
+        Self { out, source, name: None, shown, has_ids: false, has_lists: false, request, written: false }
     }
 
     /// Writes until there is a piece to send, or to the end.
     async fn piece(&mut self) -> Result<Bytes> {
         while self.out.len() < PIECE && !self.written {
-            match &mut self.list {
-                Some(pages) => match pages.try_next().await? {
-                    Some(page) => self.ids(&page),
-                    None => self.end_list(),
+            match &mut self.source {
+                Source::List(pages) => match pages.try_next().await? {
+                    Some(ids) => self.ids(&ids, DEPTH + 1),
+                    None => {
+                        self.end_list(DEPTH);
+                        self.end();
+                    }
                 },
-                None => match self.lists.try_next().await? {
-                    Some((name, pages)) => self.begin_list(&name, pages),
-                    None => self.end(),
+                Source::Named(pages) => match pages.try_next().await? {
+                    Some((name, ids)) => self.named_ids(name, &ids),
+                    None => self.end_named(),
                 },
             }
         }
         Ok(std::mem::take(&mut self.out).into())
     }
 
-    fn begin_list(&mut self, name: &Name, pages: Pages) {
+    /// A page of a named list, which begins here or goes on.
+    fn named_ids(&mut self, name: Name, ids: &[ConnectionId]) {
+        if self.name.as_ref() != Some(&name) {
+            self.show_up_to(Some(&name));
+            self.begin_named(name);
+        }
+        self.ids(ids, DEPTH + 2);
+    }
+
+    /// Shows the channels for which nothing came, up to the one for which something did.
+    fn show_up_to(&mut self, end: Option<&Name>) {
+        while let Some(name) = self.shown.pop_front() {
+            if Some(&name) == end {
+                return;
+            }
+            self.begin_named(name);
+        }
+    }
+
+    fn begin_named(&mut self, name: Name) {
+        if self.name.is_some() {
+            self.end_list(DEPTH + 1);
+        }
         self.out.push(if self.has_lists { b',' } else { b'{' });
         json::append_line(&mut self.out, DEPTH + 1);
         json::append(&mut self.out, DEPTH + 1, &name.as_str());
         self.out.extend_from_slice(b": [");
         self.has_lists = true;
         self.has_ids = false;
-        self.list = Some(pages);
+        self.name = Some(name);
     }
 
-    fn ids(&mut self, ids: &[ConnectionId]) {
-        let depth = DEPTH + 1 + usize::from(self.named);
+    fn ids(&mut self, ids: &[ConnectionId], depth: usize) {
         for id in ids {
             if self.has_ids {
                 self.out.push(b',');
@@ -158,23 +159,26 @@ impl Writer {
         }
     }
 
-    fn end_list(&mut self) {
+    fn end_list(&mut self, depth: usize) {
         if self.has_ids {
-            json::append_line(&mut self.out, DEPTH + usize::from(self.named));
+            json::append_line(&mut self.out, depth);
         }
         self.out.push(b']');
-        self.list = None;
+    }
+
+    fn end_named(&mut self) {
+        self.show_up_to(None);
+        if self.name.take().is_some() {
+            self.end_list(DEPTH + 1);
+            json::append_line(&mut self.out, DEPTH);
+            self.out.push(b'}');
+        } else {
+            self.out.extend_from_slice(b"[]");
+        }
+        self.end();
     }
 
     fn end(&mut self) {
-        if self.named {
-            if self.has_lists {
-                json::append_line(&mut self.out, DEPTH);
-                self.out.push(b'}');
-            } else {
-                self.out.extend_from_slice(b"[]");
-            }
-        }
         json::append_line(&mut self.out, DEPTH - 1);
         self.out.push(b'}');
         self.out.append(&mut self.request);

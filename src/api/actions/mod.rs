@@ -106,14 +106,12 @@ async fn close(service: &Service, parameters: &Parameters) -> Result<Reply, Refu
     }
 }
 
-async fn get_channels(service: &Arc<Service>, parameters: &Parameters) -> Result<Reply, Refusal> {
+async fn get_channels(service: &Service, parameters: &Parameters) -> Result<Reply, Refusal> {
     let channels = parameters.audiences(AudienceKind::Channel)?;
-    Ok(Reply::Listing(if channels.is_empty() {
-        let names = service.channels().await.map_err(unavailable)?;
-        Listing::of_all_channels(service.clone(), names)
-    } else {
-        Listing::of_channels(service.clone(), channels)
-    }))
+    let names: Vec<_> = channels.into_iter().map(|channel| channel.name).collect();
+    let asked = (!names.is_empty()).then(|| names.clone());
+    let pages = service.channels(asked).await.map_err(unavailable)?;
+    Ok(Reply::Listing(Listing::Channels { pages, shown: names.into() }))
 }
 
 async fn get_connections(service: &Service, parameters: &Parameters) -> Result<Reply, Refusal> {

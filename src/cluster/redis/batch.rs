@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Members and fields in one batch, so that no script keeps Redis busy for long.
-pub(super) const BATCH: usize = 500;
+pub(super) const BATCH: usize = 300;
 
 /// Bytes of details in one batch, for the same reason.
 const BATCH_BYTES: usize = 256 << 10;

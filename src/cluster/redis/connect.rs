@@ -148,7 +148,8 @@ impl Connector {
         };
         let sharded = self.kind == Kind::Cluster;
         let connecting = Wire::open(config, performance, connection, purpose, sharded, self.metrics.clone());
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        // Boxed: it is large, and would make every future that may have to connect as large.
+        match tokio::time::timeout(CONNECT_TIMEOUT, Box::pin(connecting)).await {
             Ok(wire) => wire,
             Err(_) => Err(Fault::Unreachable(format!("no connection within {} ms", CONNECT_TIMEOUT.as_millis()))),
         }

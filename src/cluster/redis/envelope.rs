@@ -230,6 +230,10 @@ fn put_outcome(out: &mut BytesMut, outcome: &Outcome) {
             out.put_u8(2);
             put_text(out, why);
         }
+        Outcome::Refused(why) => {
+            out.put_u8(3);
+            put_text(out, why);
+        }
     }
 }
 
@@ -332,6 +336,7 @@ impl Reader {
             0 => Ok(Outcome::Done(self.u64()?)),
             1 => Ok(Outcome::Unknown),
             2 => Ok(Outcome::Failed(self.text()?)),
+            3 => Ok(Outcome::Refused(self.text()?)),
             value => Err(Unreadable::Unknown { what: "outcome", value }),
         }
     }
@@ -382,6 +387,7 @@ mod tests {
             answer(Outcome::Done(3)),
             answer(Outcome::Unknown),
             answer(Outcome::Failed("no".to_owned())),
+            answer(Outcome::Refused("too many".to_owned())),
             Envelope::Probe { link: 1, number: 2 },
         ]
     }

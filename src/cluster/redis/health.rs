@@ -25,6 +25,9 @@ const RECOVERY: Duration = Duration::from_secs(3);
 /// How long a caller is held while the node recovers: the whole recovery and a little more.
 const HOLD: Duration = Duration::from_millis(3500);
 
+/// While Redis is away the reason may change with every attempt; the log hears of it no more often than this.
+const ANNOUNCE_AGAIN: Duration = Duration::from_secs(10);
+
 /// Between two looks at the time.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
@@ -39,6 +42,8 @@ struct Inner {
     known: BTreeSet<Seq>,
     recovery: Option<Recovery>,
     left: bool,
+    /// When the state was last put into the log.
+    announced: Option<Instant>,
 }
 
 struct Recovery {
@@ -86,6 +91,7 @@ impl Health {
                 known: BTreeSet::new(),
                 recovery: None,
                 left: false,
+                announced: None,
             }),
             state: watch::Sender::new(State::Away("connecting to redis".to_owned())),
             lease: watch::Sender::new(None),
@@ -113,11 +119,13 @@ impl Health {
     /// Redis can't be used, for this reason.
     pub(super) fn unusable(&self, why: String) {
         let mut inner = self.lock();
-        if inner.fault.as_ref() != Some(&why) {
-            tracing::warn!(reason = %why, "redis can't be used: trying again until it can");
-            inner.fault = Some(why);
-        }
+        inner.fault = Some(why);
         self.evaluate(&mut inner);
+    }
+
+    /// Whether this is the life of the server that holds `leases` which the state speaks of.
+    pub(super) fn knows(&self, run_id: &Arc<str>) -> bool {
+        self.lock().run_id.as_ref() == Some(run_id)
     }
 
     /// A connection to the server that holds `leases` is there.
@@ -218,7 +226,11 @@ impl Health {
         self.state.send_if_modified(|known| {
             let new = *known != state;
             if new {
-                announce(&state);
+                let same_kind = std::mem::discriminant(known) == std::mem::discriminant(&state);
+                if !same_kind || inner.announced.is_none_or(|when| when.elapsed() >= ANNOUNCE_AGAIN) {
+                    inner.announced = Some(Instant::now());
+                    announce(&state);
+                }
                 self.metrics.state.set(match state {
                     State::Ready => 2,
                     State::Recovering(_) => 1,

@@ -3,13 +3,17 @@
 use super::connect::Purpose;
 use super::core::Core;
 use super::keys::Registration;
+use super::publishing::unavailable;
 use super::wire::{Command, Fault, fields};
-use crate::model::Seq;
+use crate::model::{Error, Seq};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a lease's value ends with while its node has not got all its subscriptions: it is live, but a push would pass it by.
 const DEAF: char = '~';
+
+/// How often a caller's read is tried: once more after the node has recovered, and once should it be lost again then.
+const READS: usize = 3;
 
 /// The value of a lease: a counter, and whether the node hears what is pushed.
 pub(super) fn lease_value(counter: u64, hears: bool) -> String {
@@ -63,6 +67,27 @@ impl Core {
         let entries = fields(answer).into_iter();
         let table = entries.filter_map(|(name, value)| Some((Registration::parse(&name)?, value))).collect();
         Ok(self.leases.set(LeaseTable(table)))
+    }
+
+    /// The live registrations, for an answer to a caller. A Redis that lacks this node's own registration has lost
+    /// others as well, and would have their connections missing from the answer: the caller is held until they are back.
+    pub(super) async fn live_leases(&self) -> Result<Arc<LeaseTable>, Error> {
+        for _ in 0..READS {
+            // Known before the read, so that one which is not in it is truly missing.
+            let own = self.own.current();
+            let table = self.read_leases().await.map_err(unavailable)?;
+            if table.of(self.hub.seq()).is_some() {
+                return Ok(table);
+            }
+            if let Some(own) = own
+                && self.own.missing(&own)
+            {
+                tracing::warn!(registration = %own, "redis has lost this node's registration: writing it anew");
+                self.health.registration_lost();
+            }
+            self.health.admit().await?;
+        }
+        Err(Error::Unavailable("this node is registering with redis anew".to_owned()))
     }
 }
 

@@ -64,10 +64,9 @@ struct Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.wire.end();
-        self.core.subscriber.link_ended(&self.place, self.epoch);
+        let missed = self.core.subscriber.link_ended(&self.place, self.epoch);
         self.core.own.renew.notify_one();
-        // Its pushes may have been for anybody here.
-        self.core.hub.gap(None);
+        self.core.hub.gap(missed.as_deref());
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every node writes one *registration* ([`registrar`], one ordered queue) and keeps a lease on it ([`lease`]); the
 //! others watch that lease ([`watch`]) and write down a death, after which nothing of the registration counts, and one
-//! of them removes it ([`reaper`]). Reads ([`reading`]) ask `leases` first. Pushes ([`publishing`]) and requests
+//! of them removes it ([`reaper`]). Reads ([`reading`], [`listing`]) ask `leases` first. Pushes ([`publishing`]) and requests
 //! ([`requests`]) travel by pub/sub in a small binary form ([`envelope`]); what arrives comes over links ([`subscriber`],
 //! [`link`], [`pump`]). What the node may promise meanwhile is one value ([`health`]). Connections ([`wire`], [`lanes`],
 //! [`pool`]) never reconnect and never send twice by themselves; [`topology`] says which server has which slot.
@@ -11,6 +11,7 @@ mod batch;
 mod clock;
 mod connect;
 mod core;
+mod counters;
 mod envelope;
 mod health;
 mod keys;
@@ -18,6 +19,7 @@ mod lanes;
 mod lease;
 mod leases;
 mod link;
+mod listing;
 mod metrics;
 mod pool;
 mod publishing;
@@ -41,7 +43,7 @@ use self::registrar::Registrar;
 use self::subscriber::Subscriber;
 use self::topology::Topology;
 use self::wire::{Command, Fault};
-use super::{About, Act, Cluster, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use super::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
 use crate::hub::Hub;
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Name, NodeId, Push, Result, Seq};
 use async_trait::async_trait;
@@ -71,6 +73,21 @@ pub struct RedisConfig {
     pub reap_delay: Duration,
 }
 
+impl std::fmt::Debug for RedisConfig {
+    /// Everything but the URL, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { url: _, prefix, ca, node_lease, allow_eviction, pool_size, reap_delay } = self;
+        f.debug_struct("RedisConfig")
+            .field("prefix", prefix)
+            .field("ca", ca)
+            .field("node_lease", node_lease)
+            .field("allow_eviction", allow_eviction)
+            .field("pool_size", pool_size)
+            .field("reap_delay", reap_delay)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for RedisConfig {
     fn default() -> Self {
         Self {
@@ -86,7 +103,7 @@ impl Default for RedisConfig {
 }
 
 /// The shortest lease: others look four times a second and must see it move.
-const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+pub const SHORTEST_LEASE: Duration = Duration::from_secs(2);
 
 /// Why Redis can't be used as it is configured. No text holds the URL.
 #[derive(Debug, thiserror::Error)]
@@ -198,17 +215,29 @@ impl RedisCluster {
         let each = |core: &Arc<Core>| core.clone();
         tasks.spawn({
             let core = each(&core);
-            async move { core.topology.keep(&core.lanes).await }
+            async move { core.topology.keep(&core.lanes, |fault| core.trouble(fault)).await }
         });
         tasks.spawn(subscriber::keep_links(each(&core)));
-        tasks.spawn(Registrar::new(each(&core)).run());
         tasks.spawn({
             let core = each(&core);
-            async move { core.keep_lease().await }
+            async move {
+                core.topology.known().await;
+                Registrar::new(core).run().await;
+            }
         });
         tasks.spawn({
             let core = each(&core);
-            async move { core.keep_watch().await }
+            async move {
+                core.topology.known().await;
+                core.keep_lease().await;
+            }
+        });
+        tasks.spawn({
+            let core = each(&core);
+            async move {
+                core.topology.known().await;
+                core.keep_watch().await;
+            }
         });
         tasks.spawn(each(&core).keep_reaping());
         tasks.spawn({
@@ -318,6 +347,11 @@ impl Cluster for RedisCluster {
     async fn members(&self, audience: &Audience) -> Result<Pages> {
         self.core.health.admit().await?;
         self.core.members(audience).await
+    }
+
+    async fn listing(&self, kind: AudienceKind, names: Option<Vec<Name>>) -> Result<NamedPages> {
+        self.core.health.admit().await?;
+        self.core.listing(kind, names).await
     }
 
     async fn leave(&self) {

@@ -8,6 +8,7 @@ use super::wire::{Command, Fault};
 use crate::cluster::Published;
 use crate::model::{ConnectionId, Error, Push, Result, Target};
 use bytes::Bytes;
+use fred::types::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Bytes that may be on their way to Redis at once; who brings more waits, as the socket to Redis is slower than he is.
@@ -62,9 +63,28 @@ impl Core {
             Target::Audience(audience) => self.keys.audience_topic(&audience),
             Target::All | Target::Audiences(_) => self.keys.all_topic(),
         };
-        self.lanes.run(&Command::publish(topic, message), Purpose::Publishing).await.map_err(unavailable)?;
+        self.hand_to_bus(&Command::publish(topic, message)).await?;
         self.metrics.published.inc();
         Ok(Published::Taken)
+    }
+
+    /// Runs a command that publishes. A server that has begun anew would take it for nobody, as the others may still be
+    /// deaf there: the caller is then held until they are back. In a Cluster each server has subscriptions of its own,
+    /// and what a node may have missed at one that was replaced is a gap, which that node counts.
+    async fn hand_to_bus(&self, command: &Command) -> Result<Value> {
+        if self.subscriber.is_sharded() {
+            return self.lanes.run(command, Purpose::Publishing).await.map_err(unavailable);
+        }
+        let mut wire = self.lanes.wire_of(command.slot, Purpose::Publishing).await.map_err(unavailable)?;
+        if !self.health.knows(&wire.run_id) {
+            // One of the two is out of date; a new connection is to the server of now.
+            wire.end();
+            wire = self.lanes.wire_of(command.slot, Purpose::Publishing).await.map_err(unavailable)?;
+            self.health.connected(&wire.run_id);
+        }
+        // Whoever was admitted before was so to what may be no more.
+        self.health.admit().await?;
+        wire.run(command).await.map_err(unavailable)
     }
 
     /// Hands a message to the node that owns the connection.
@@ -79,7 +99,7 @@ impl Core {
             tried = Some(registration);
         }
         // The copy may be older than the connection.
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         match leases.of(seq) {
             Some(registration) if tried.as_ref() != Some(registration) => {
                 match self.hand_over(registration, connection, message).await? {
@@ -103,7 +123,7 @@ impl Core {
             .arg(connection.counter().to_string())
             .arg(message)
             .arg(if self.subscriber.is_sharded() { "SPUBLISH" } else { "PUBLISH" });
-        let answer = self.lanes.run(&command, Purpose::Publishing).await.map_err(unavailable)?;
+        let answer = self.hand_to_bus(&command).await?;
         let receivers = answer.as_i64().ok_or_else(|| unavailable(Fault::Unexpected("to_connection")))?;
         Ok((receivers >= 0).then_some(receivers))
     }
@@ -114,7 +134,7 @@ impl Core {
             self.metrics.published.inc();
             return Ok(ToConnection::Taken);
         }
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         match leases.of(connection.seq()) {
             None => Ok(ToConnection::Unknown),
             Some(_) => Err(Error::Unavailable(format!(

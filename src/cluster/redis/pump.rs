@@ -90,8 +90,8 @@ fn act(core: &Arc<Core>, request: Request) {
     tokio::spawn(async move {
         let _permit = permit;
         let outcome = match applied {
-            None => Outcome::Unknown,
-            Some(affected) => {
+            Err(outcome) => outcome,
+            Ok(affected) => {
                 let settled = core.settle(acts::subscribed(&request.act));
                 match tokio::time::timeout(Duration::from_micros(left), settled).await {
                     Ok(Ok(())) => Outcome::Done(affected),

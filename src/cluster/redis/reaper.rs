@@ -4,8 +4,7 @@
 //! step can be done twice, the index keys go after what they lead to, and the entry in `reaping` goes last.
 
 use super::core::Core;
-use super::keys::{Registration, slot};
-use super::reading::scan;
+use super::keys::Registration;
 use super::scripts;
 use super::wire::{Command, Fault, fields};
 use crate::model::AudienceKind;
@@ -87,16 +86,15 @@ impl Core {
     /// Removes the sets of all audiences of a kind.
     async fn reap_sets(&self, registration: &Registration, kind: AudienceKind) -> Result<(), Fault> {
         let index = self.keys.index(registration, kind);
-        let wire = self.pools.take(slot(&index)).await?;
         let mut cursor = "0".to_owned();
         loop {
-            let (next, entries) = scan(&wire, "HSCAN", &index, &cursor).await?;
+            let (next, entries) = self.scan("HSCAN", &index, &cursor).await?;
             let names: Vec<String> = entries.iter().step_by(2).filter_map(Value::as_string).collect();
             if let Some((first, rest)) = names.split_first() {
                 let key = |name: &str| self.keys.members(registration, kind, name);
                 let mut unlink = Command::keyed("UNLINK", &key(first));
                 rest.iter().for_each(|name| unlink.push(key(name)));
-                wire.run(&unlink).await?;
+                self.pools.run(&unlink).await?;
                 self.go_on(registration).await?;
             }
             if next == "0" {

@@ -63,7 +63,7 @@ pub(super) struct Registrar {
     /// Who waits for something that is not written yet.
     waiters: Vec<oneshot::Sender<()>>,
     /// The connection that wrote last.
-    wrote: i64,
+    wrote: u64,
     /// The figures as last written.
     figures: Vec<(&'static str, String)>,
 }
@@ -123,9 +123,9 @@ impl Registrar {
         let announce = Command::script(&scripts::ANNOUNCE, &[core.keys.reaping()])
             .arg(registration.to_string())
             .arg(UNFINISHED.as_secs() as i64);
-        self.run_command(&announce).await?;
+        let due = self.run_command(&announce).await?.as_i64().ok_or(Fault::Unexpected("announce"))?;
         let written = self.write_whole(&registration).await?;
-        self.enlist(&registration).await?;
+        self.enlist(&registration, due).await?;
         self.standing = Some((registration, written));
         self.old.clear();
         self.release_waiters();
@@ -146,6 +146,8 @@ impl Registrar {
             tracing::warn!(%seq, "another life has this node's number: closing its connections and taking another one");
             core.hub.close_all(1012, "node restarted");
             core.choose_seq().map_err(StartError::from)?;
+            // Those that came in between the two carry the old number.
+            core.hub.close_all(1012, "node restarted");
         }
     }
 
@@ -181,7 +183,7 @@ impl Registrar {
                 return Err(Anew::Mismatch);
             }
         }
-        self.wrote = wire.id;
+        self.wrote = wire.serial;
         tracing::debug!(
             %registration,
             connections = snapshot.connections.len(),
@@ -193,11 +195,12 @@ impl Registrar {
     }
 
     /// Puts the new registration into `leases`, and the old ones out.
-    async fn enlist(&mut self, registration: &Registration) -> Result<(), Anew> {
+    async fn enlist(&mut self, registration: &Registration, due: i64) -> Result<(), Anew> {
         let core = self.core.clone();
         let counter = core.own.switching();
         let mut enlist = Command::script(&scripts::ENLIST, &[core.keys.leases(), core.keys.reaping()])
             .arg(registration.to_string())
+            .arg(due)
             .arg(lease_value(counter, core.subscriber.hears()))
             .arg(core.config.reap_delay.as_secs_f64());
         self.old.iter().for_each(|old| enlist.push(old.to_string()));
@@ -256,10 +259,10 @@ impl Registrar {
         if let Some((registration, number)) = self.standing.clone() {
             let batches = batch::of_changes(&changes, &core.keys, &registration);
             let wire = core.lanes.wire_of(slot(&core.keys.node(&registration)), Purpose::Registration).await?;
-            if wire.id != self.wrote {
+            if wire.serial != self.wrote {
                 // A connection made anew: Redis may have, too.
                 self.compare().await?;
-                self.wrote = wire.id;
+                self.wrote = wire.serial;
             }
             self.write_batches(&batches, &registration, number).await?;
             core.metrics.batches.observe(changes.len() as f64);

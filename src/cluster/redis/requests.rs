@@ -23,7 +23,7 @@ struct Pending {
     /// Who has not answered yet and must.
     missing: BTreeSet<Seq>,
     affected: u64,
-    failed: Option<String>,
+    failed: Option<Outcome>,
     unknown: bool,
     done: Option<oneshot::Sender<()>>,
 }
@@ -80,7 +80,7 @@ impl Requests {
             Outcome::Done(affected) => pending.affected += affected,
             // One that was not expected to have it may say so.
             Outcome::Unknown => pending.unknown |= expected,
-            Outcome::Failed(why) => pending.failed = Some(why),
+            failed @ (Outcome::Failed(_) | Outcome::Refused(_)) => pending.failed = Some(failed),
         }
         if pending.missing.is_empty()
             && let Some(done) = pending.done.take()
@@ -93,7 +93,7 @@ impl Requests {
     fn outcome(&self, id: u64) -> Outcome {
         let all = self.lock();
         match all.get(&id) {
-            Some(Pending { failed: Some(why), .. }) => Outcome::Failed(why.clone()),
+            Some(Pending { failed: Some(failed), .. }) => failed.clone(),
             Some(Pending { unknown: true, .. }) | None => Outcome::Unknown,
             Some(pending) => Outcome::Done(pending.affected),
         }
@@ -132,7 +132,7 @@ impl Core {
     }
 
     async fn ask_audience(&self, audience: &Audience, act: &Act, wait: Duration) -> Result<Outcome> {
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         let count = |registration: Registration| async move {
             let command = Command::keyed("HEXISTS", &self.keys.index(&registration, audience.kind));
             let there = self.pools.run(&command.arg(audience.name.as_str())).await?;
@@ -156,7 +156,7 @@ impl Core {
         if tokio::time::timeout(wait, &mut place.done).await.is_ok() {
             return Ok(Some(self.requests.outcome(place.id)));
         }
-        let leases = self.read_leases().await.map_err(unavailable)?;
+        let leases = self.live_leases().await?;
         match self.requests.missing(place.id).into_iter().find(|seq| leases.of(*seq).is_some()) {
             Some(seq) => Err(Error::NoAnswer { node: self.name_of(seq).await, waited: wait }),
             None => Ok(None),

@@ -43,4 +43,5 @@ scripts! {
     HOLD = "hold";
     REAPED = "reaped";
     TO_CONNECTION = "to_connection";
+    PAGE = "page";
 }

@@ -293,13 +293,25 @@ impl Subscriber {
         (epoch, wake)
     }
 
-    /// A link has ended; what it acknowledged counts no more.
-    pub(super) fn link_ended(&self, place: &Place, epoch: u64) {
+    /// A link has ended: what it acknowledged counts no more. Whose pushes may have been missed by that; `None`:
+    /// anybody's.
+    pub(super) fn link_ended(&self, place: &Place, epoch: u64) -> Option<Vec<Audience>> {
+        let map = self.topology.map();
         let mut table = self.lock();
         if table.links.get(place).is_some_and(|link| link.epoch == epoch) {
             table.links.remove(place);
         }
-        self.review(&table, &self.topology.map());
+        self.review(&table, &map);
+        let mut missed = Vec::new();
+        for entry in table.entries.values().filter(|entry| entry.acknowledged == epoch) {
+            match &entry.topic {
+                Topic::Audience(audience) => missed.push(audience.clone()),
+                // Pushes to single connections come by the inbox: nobody knows for whom one may have been.
+                Topic::All | Topic::Inbox => return None,
+                Topic::Probe => {}
+            }
+        }
+        Some(missed)
     }
 
     /// What the link has to do next, at most `at_most` names; the node's inbox first.

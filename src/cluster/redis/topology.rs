@@ -133,15 +133,21 @@ impl Topology {
         self.stale.notify_one();
     }
 
-    /// Keeps the map up to date, for as long as it is polled.
-    pub(super) async fn keep(&self, lanes: &Lanes) {
+    /// Waits until there is a map at all.
+    pub(super) async fn known(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.map.subscribe().wait_for(|map| !map.places.is_empty()).await;
+    }
+
+    /// Keeps the map up to date, for as long as it is polled. `unknown` is told why there is none yet.
+    pub(super) async fn keep(&self, lanes: &Lanes, unknown: impl Fn(&Fault)) {
         if self.kind != Kind::Cluster {
             return std::future::pending().await;
         }
         loop {
             let started = Instant::now();
             match self.look(lanes).await {
-                Some(map) => {
+                Ok(map) => {
                     self.map.send_if_modified(|known| {
                         let new = **known != map;
                         if new {
@@ -151,7 +157,8 @@ impl Topology {
                         new
                     });
                 }
-                None => tracing::debug!("redis cluster: no server tells the slot map"),
+                Err(fault) if self.map().places.is_empty() => unknown(&fault),
+                Err(fault) => tracing::debug!(%fault, "redis cluster: no server tells the slot map"),
             }
             let _ = timeout(LOOK.saturating_sub(started.elapsed()), self.stale.notified()).await;
             tokio::time::sleep(LOOK_AT_LEAST).await;
@@ -160,22 +167,34 @@ impl Topology {
 
     /// Asks all primaries known, then the servers of the URL, and takes the view of the highest epoch: a primary that
     /// was cut off goes on telling an old one.
-    async fn look(&self, lanes: &Lanes) -> Option<SlotMap> {
+    async fn look(&self, lanes: &Lanes) -> Result<SlotMap, Fault> {
         let known = self.map().places.clone();
+        let mut last = Fault::Unreachable("no server of the cluster tells who has which slot".to_owned());
         for places in [&known, &self.seeds] {
             let views = places.iter().map(|place| timeout(ANSWER, view(lanes, place)));
-            let views = futures_util::future::join_all(views).await;
-            let views = views.into_iter().filter_map(|view| view.ok()?.ok()?);
-            if let Some((_, map)) = views.max_by_key(|(rank, _)| *rank) {
-                return Some(map);
+            let mut best: Option<(Rank, SlotMap)> = None;
+            for view in futures_util::future::join_all(views).await {
+                match view {
+                    Ok(Ok(Some((rank, map)))) if best.as_ref().is_none_or(|(known, _)| rank > *known) => {
+                        best = Some((rank, map));
+                    }
+                    Ok(Err(fault)) => last = fault,
+                    Ok(Ok(_)) | Err(_) => {}
+                }
+            }
+            if let Some((_, map)) = best {
+                return Ok(map);
             }
         }
-        None
+        Err(last)
     }
 }
 
-/// What a server knows, and how much that counts: whether it is part of a majority, then its epoch.
-async fn view(lanes: &Lanes, place: &Place) -> Result<Option<((bool, u64), SlotMap)>, Fault> {
+/// How much a server's view counts: whether it is part of a majority, then its epoch.
+type Rank = (bool, u64);
+
+/// What a server knows, and how much that counts.
+async fn view(lanes: &Lanes, place: &Place) -> Result<Option<(Rank, SlotMap)>, Fault> {
     let wire = lanes.wire(place, Purpose::Control).await?;
     let (info, slots) = (Command::at(0, "CLUSTER").arg("INFO"), Command::at(0, "CLUSTER").arg("SLOTS"));
     let (info, slots) = tokio::join!(wire.run(&info), wire.run(&slots));

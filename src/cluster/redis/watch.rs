@@ -21,10 +21,18 @@ pub(super) const LOOK: Duration = Duration::from_millis(250);
 /// A longer time between two looks is a break: this process, or Redis, was not there.
 const BREAK: Duration = Duration::from_secs(1);
 
+/// How long silence proves nothing after a break, at the most: by then whoever lives has subscribed again, or moves its
+/// lease. A lease of many minutes is no reason to keep a killed node for as long.
+const LONGEST_REST: Duration = Duration::from_secs(10);
+
 /// What was seen of one registration.
 struct Seen {
     value: String,
     since: Instant,
+    /// The connection by which its inbox was looked at.
+    server: u64,
+    /// Until then silence proves nothing: the node may only be about to subscribe again.
+    silence_counts_from: Instant,
     /// When its inbox was first seen without a subscriber while the value stayed the same.
     silent_since: Option<Instant>,
 }
@@ -33,25 +41,30 @@ struct Seen {
 struct Series {
     seen: HashMap<Registration, Seen>,
     last: Option<Instant>,
-    /// The connections that were asked: to another one, or to a new one, the series does not go on.
-    asked: Vec<Arc<Wire>>,
-    /// Until then silence proves nothing: the nodes may only be about to subscribe again.
+    /// The connection by which the leases were read: with another one the series begins anew.
+    server: u64,
     silence_counts_from: Instant,
 }
 
 /// What one look saw.
 struct Look {
     leases: Arc<LeaseTable>,
-    /// Registrations whose node's inbox has no subscriber.
-    silent: Vec<Registration>,
-    asked: Vec<Arc<Wire>>,
+    server: u64,
+    inboxes: HashMap<Registration, Inbox>,
+}
+
+/// A node's inbox as one look saw it.
+#[derive(Clone, Copy)]
+struct Inbox {
+    server: u64,
+    silent: bool,
 }
 
 impl Core {
     /// Looks at the leases, for as long as it is polled.
     pub(super) async fn keep_watch(&self) {
-        let rest = self.config.node_lease;
-        let mut series = Series::new(rest);
+        let lease = self.config.node_lease;
+        let mut series = Series::begin(Instant::now(), lease);
         loop {
             tokio::time::sleep(LOOK).await;
             match self.look().await {
@@ -65,13 +78,13 @@ impl Core {
                         tracing::warn!(registration = %own, "redis has lost this node's registration: writing it anew");
                         self.health.registration_lost();
                     }
-                    for (dead, value) in series.judge(look, rest, self.own.current().as_ref()) {
+                    for (dead, value) in series.judge(look, Instant::now(), lease, self.own.current().as_ref()) {
                         self.bury(&dead, &value).await;
                     }
                 }
                 Err(fault) => {
                     tracing::debug!(%fault, "a look at the leases failed");
-                    series = Series::new(rest);
+                    series = Series::begin(Instant::now(), lease);
                 }
             }
         }
@@ -79,29 +92,32 @@ impl Core {
 
     async fn look(&self) -> Result<Look, Fault> {
         // Taken before the look: a connection that is replaced meanwhile shows in the next one.
-        let mut asked = vec![self.lanes.wire_of(slot(&self.keys.leases()), Purpose::Control).await?];
+        let server = self.lanes.wire_of(slot(&self.keys.leases()), Purpose::Control).await?.serial;
         let leases = self.read_leases().await?;
-        let mut servers: BTreeMap<i64, (Arc<Wire>, Vec<Registration>)> = BTreeMap::new();
+        let mut servers: BTreeMap<u64, (Arc<Wire>, Vec<&Registration>)> = BTreeMap::new();
         for registration in leases.registrations() {
-            let topic = self.keys.inbox_topic(registration.seq);
-            // The slot's primary: any other server of a Cluster answers 0.
-            let wire = self.lanes.wire_of(slot(&topic), Purpose::Control).await?;
-            let key = Arc::as_ptr(&wire) as usize as i64;
-            servers.entry(key).or_insert_with(|| (wire, Vec::new())).1.push(registration.clone());
+            let wire = self.lanes.wire_of(slot(&self.keys.inbox_topic(registration.seq)), Purpose::Control).await?;
+            servers.entry(wire.serial).or_insert_with(|| (wire, Vec::new())).1.push(registration);
         }
-        let mut silent = Vec::new();
-        for (wire, registrations) in servers.into_values() {
-            let mut command =
-                Command::at(0, "PUBSUB").arg(if self.subscriber.is_sharded() { "SHARDNUMSUB" } else { "NUMSUB" });
+        let mut inboxes = HashMap::new();
+        for (server, (wire, registrations)) in servers {
+            let numsub = if self.subscriber.is_sharded() { "SHARDNUMSUB" } else { "NUMSUB" };
+            let mut command = Command::at(0, "PUBSUB").arg(numsub);
             registrations.iter().for_each(|registration| command.push(self.keys.inbox_topic(registration.seq)));
             let counts = subscribers(wire.run(&command).await?);
-            let nobody = |registration: &Registration| {
-                counts.get(&self.keys.inbox_topic(registration.seq)).is_none_or(|count| *count == 0)
-            };
-            silent.extend(registrations.into_iter().filter(nobody));
-            asked.push(wire);
+            for registration in registrations {
+                let silent = counts.get(&self.keys.inbox_topic(registration.seq)).is_none_or(|count| *count == 0);
+                if silent {
+                    // A server that has not got the slot answers 0 to the question above, and refuses this one.
+                    if let Err(fault) = wire.run(&Command::keyed("EXISTS", &self.keys.node(registration))).await {
+                        self.topology.is_stale();
+                        return Err(fault);
+                    }
+                }
+                inboxes.insert(registration.clone(), Inbox { server, silent });
+            }
         }
-        Ok(Look { leases, silent, asked })
+        Ok(Look { leases, server, inboxes })
     }
 
     async fn bury(&self, registration: &Registration, value: &str) {
@@ -135,49 +151,56 @@ fn subscribers(answer: Value) -> HashMap<String, i64> {
 }
 
 impl Series {
-    fn new(rest: Duration) -> Self {
-        let silence_counts_from = Instant::now() + rest;
-        Self { seen: HashMap::new(), last: None, asked: Vec::new(), silence_counts_from }
+    /// A series of looks that begins now.
+    fn begin(now: Instant, lease: Duration) -> Self {
+        let silence_counts_from = now + lease.min(LONGEST_REST);
+        Self { seen: HashMap::new(), last: None, server: 0, silence_counts_from }
     }
 
     /// Takes a look in; who is dead by it, with the lease's value that shows it.
-    fn judge(&mut self, look: Look, rest: Duration, own: Option<&Registration>) -> Vec<(Registration, String)> {
-        let now = Instant::now();
-        let known = |wire: &Arc<Wire>| self.asked.iter().any(|asked| Arc::ptr_eq(asked, wire));
-        let unbroken = self.last.is_some_and(|last| now - last < BREAK);
-        // More servers than before is no break by itself, as new nodes have inboxes elsewhere; but one that was asked
-        // before and is not now has been replaced, and so has the one with the leases, which comes first.
-        let same = self.asked.is_empty()
-            || look.asked.first().is_some_and(known)
-                && self
-                    .asked
-                    .iter()
-                    .all(|asked| !asked.is_dead() && look.asked.iter().any(|wire| Arc::ptr_eq(asked, wire)));
-        if !unbroken || !same {
-            *self = Self::new(rest);
+    fn judge(
+        &mut self,
+        look: Look,
+        now: Instant,
+        lease: Duration,
+        own: Option<&Registration>,
+    ) -> Vec<(Registration, String)> {
+        let broken = self.last.is_some_and(|last| now - last >= BREAK || self.server != look.server);
+        if broken {
+            *self = Self::begin(now, lease);
         }
         self.last = Some(now);
-        self.asked = look.asked;
+        self.server = look.server;
         self.seen.retain(|registration, _| look.leases.0.contains_key(registration));
         let mut dead = Vec::new();
         for (registration, value) in &look.leases.0 {
             if Some(registration) == own {
                 continue;
             }
+            let Some(inbox) = look.inboxes.get(registration).copied() else { continue };
             let seen = self.seen.entry(registration.clone()).or_insert_with(|| Seen {
                 value: value.clone(),
                 since: now,
+                server: inbox.server,
+                silence_counts_from: self.silence_counts_from,
                 silent_since: None,
             });
             if seen.value != *value {
-                *seen = Seen { value: value.clone(), since: now, silent_since: None };
-            }
-            if !look.silent.contains(registration) {
+                seen.value.clone_from(value);
+                seen.since = now;
                 seen.silent_since = None;
-            } else if now >= self.silence_counts_from {
+            }
+            if seen.server != inbox.server {
+                seen.server = inbox.server;
+                seen.silence_counts_from = now + lease.min(LONGEST_REST);
+                seen.silent_since = None;
+            }
+            if !inbox.silent {
+                seen.silent_since = None;
+            } else if now >= seen.silence_counts_from {
                 seen.silent_since.get_or_insert(now);
             }
-            let still = now - seen.since >= rest;
+            let still = now - seen.since >= lease;
             let silent = seen.silent_since.is_some_and(|since| now - since >= LOOK);
             if still || silent {
                 dead.push((registration.clone(), value.clone()));
@@ -191,67 +214,89 @@ impl Series {
 mod tests {
     use super::*;
 
-    const REST: Duration = Duration::from_secs(10);
+    const LEASE: Duration = Duration::from_secs(10);
 
     fn look(leases: &[(&str, &str)], silent: &[&str]) -> Look {
-        let table =
-            leases.iter().map(|(name, value)| (Registration::parse(name).unwrap(), (*value).to_owned())).collect();
-        let silent = silent.iter().map(|name| Registration::parse(name).unwrap()).collect();
-        Look { leases: Arc::new(LeaseTable(table)), silent, asked: Vec::new() }
+        let registration = |name: &str| Registration::parse(name).unwrap();
+        let table = leases.iter().map(|(name, value)| (registration(name), (*value).to_owned())).collect();
+        let inbox = |name: &str| (registration(name), Inbox { server: 1, silent: silent.contains(&name) });
+        let inboxes = leases.iter().map(|(name, _)| inbox(name)).collect();
+        Look { leases: Arc::new(LeaseTable(table)), server: 1, inboxes }
     }
 
-    /// Looks every quarter of a second for so long; how many looks it took until somebody was dead.
-    async fn looks_until_death(series: &mut Series, seconds: u64, at: impl Fn(u32) -> Look) -> Option<u32> {
-        for number in 0..(seconds * 4) as u32 {
-            tokio::time::advance(LOOK).await;
-            if !series.judge(at(number), REST, None).is_empty() {
-                return Some(number);
-            }
+    /// A series, and the time by which it goes.
+    struct Run {
+        series: Series,
+        now: Instant,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self { series: Series::begin(now, LEASE), now }
         }
-        None
+
+        /// Looks every quarter of a second for so long; how many looks it took until somebody was dead.
+        fn looks_until_death(&mut self, seconds: u64, at: impl Fn(u32) -> Look) -> Option<u32> {
+            (0..(seconds * 4) as u32).find(|number| {
+                self.now += LOOK;
+                !self.series.judge(at(*number), self.now, LEASE, None).is_empty()
+            })
+        }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_counter_that_stands_still_for_the_lease_is_a_death() {
-        let mut series = Series::new(REST);
-        let death = looks_until_death(&mut series, 20, |_| look(&[("7:a", "1")], &[])).await;
-        assert_eq!(death, Some(40));
+    #[test]
+    fn a_counter_that_stands_still_for_the_lease_is_a_death() {
+        assert_eq!(Run::new().looks_until_death(20, |_| look(&[("7:a", "1")], &[])), Some(40));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_counter_that_moves_is_a_life_whoever_listens() {
-        let mut series = Series::new(REST);
+    #[test]
+    fn a_counter_that_moves_is_a_life_whoever_listens() {
         let moving = |number: u32| look(&[("7:a", &number.to_string())], &["7:a"]);
-        assert_eq!(looks_until_death(&mut series, 60, moving).await, None);
+        assert_eq!(Run::new().looks_until_death(60, moving), None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn silence_and_a_still_counter_are_a_death_at_the_second_look() {
-        let mut series = Series::new(REST);
+    #[test]
+    fn silence_and_a_still_counter_are_a_death_at_the_second_look() {
+        let mut run = Run::new();
         let heard = |number: u32| look(&[("7:a", &(number / 4).to_string())], &[]);
-        assert_eq!(looks_until_death(&mut series, 30, heard).await, None);
-        let death = looks_until_death(&mut series, 5, |_| look(&[("7:a", "killed")], &["7:a"])).await;
-        assert_eq!(death, Some(1));
+        assert_eq!(run.looks_until_death(30, heard), None);
+        assert_eq!(run.looks_until_death(5, |_| look(&[("7:a", "killed")], &["7:a"])), Some(1));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn silence_proves_nothing_after_a_break() {
-        let mut series = Series::new(REST);
-        let moving = |number: u32| look(&[("7:a", &(number / 4).to_string())], &[]);
-        assert_eq!(looks_until_death(&mut series, 30, moving).await, None);
-        tokio::time::advance(BREAK).await;
+    #[test]
+    fn silence_proves_nothing_after_a_break() {
+        let mut run = Run::new();
+        let heard = |number: u32| look(&[("7:a", &(number / 4).to_string())], &[]);
+        assert_eq!(run.looks_until_death(30, heard), None);
+        run.now += BREAK;
         let silent = |number: u32| look(&[("7:a", &(number / 4).to_string())], &["7:a"]);
-        assert_eq!(looks_until_death(&mut series, 9, silent).await, None);
-        assert!(looks_until_death(&mut series, 2, silent).await.is_some());
+        assert_eq!(run.looks_until_death(9, silent), None);
+        assert!(run.looks_until_death(2, silent).is_some());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn nobody_buries_himself() {
-        let mut series = Series::new(REST);
+    #[test]
+    fn silence_proves_nothing_after_the_inbox_changed_its_server() {
+        let mut run = Run::new();
+        let heard = |number: u32| look(&[("7:a", &(number / 4).to_string())], &[]);
+        assert_eq!(run.looks_until_death(30, heard), None);
+        let moved = |number: u32| {
+            let mut look = look(&[("7:a", &(number / 4).to_string())], &["7:a"]);
+            look.inboxes.values_mut().for_each(|inbox| inbox.server = 2);
+            look
+        };
+        assert_eq!(run.looks_until_death(9, moved), None);
+        assert!(run.looks_until_death(2, moved).is_some());
+    }
+
+    #[test]
+    fn nobody_buries_himself() {
+        let mut run = Run::new();
         let own = Registration::parse("7:a").unwrap();
         for _ in 0..100 {
-            tokio::time::advance(LOOK).await;
-            assert!(series.judge(look(&[("7:a", "1")], &["7:a"]), REST, Some(&own)).is_empty());
+            run.now += LOOK;
+            let dead = run.series.judge(look(&[("7:a", "1")], &["7:a"]), run.now, LEASE, Some(&own));
+            assert_eq!(dead, []);
         }
     }
 }

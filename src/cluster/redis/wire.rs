@@ -16,8 +16,11 @@ use fred::types::config::{Config, ConnectionConfig, PerformanceConfig};
 use fred::types::{ClusterHash, CustomCommand, Message, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
+
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// Why a command has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +117,8 @@ impl Info {
 /// One connection.
 pub(super) struct Wire {
     client: Client,
+    /// Which connection of this process it is; never used again.
+    pub(super) serial: u64,
     /// `CLIENT ID` at its server.
     pub(super) id: i64,
     /// Which life of the server it is connected to.
@@ -136,11 +141,14 @@ impl Wire {
         metrics: Arc<RedisMetrics>,
     ) -> Result<Arc<Self>, Fault> {
         let client = Client::new(config, Some(performance), Some(connection), None);
-        let running = client.connect();
+        // `wait_for_connect` would miss a failure that comes before it listens.
+        let mut connected = client.reconnect_rx();
+        let mut running = client.connect();
         // Held from here on, so that giving up (a timeout around this) ends fred's task as well.
         let mut wire = Self {
             task: running.abort_handle(),
             client,
+            serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
             id: 0,
             run_id: "".into(),
             sharded,
@@ -148,10 +156,17 @@ impl Wire {
             dead: Arc::new(watch::Sender::new(false)),
             metrics,
         };
-        wire.client.wait_for_connect().await.map_err(|error| match Fault::from(error) {
-            Fault::Refused(why) => Fault::Refused(why),
-            other => Fault::Unreachable(other.text()),
-        })?;
+        tokio::select! {
+            biased;
+            _ = connected.recv() => {}
+            ended = &mut running => return Err(match ended {
+                Ok(Err(error)) => match Fault::from(error) {
+                    Fault::Refused(why) => Fault::Refused(why),
+                    other => Fault::Unreachable(other.text()),
+                },
+                Ok(Ok(())) | Err(_) => Fault::Unreachable("the connection was given up".to_owned()),
+            }),
+        }
         let dead = wire.dead.clone();
         tokio::spawn(async move {
             let _ = running.await;
@@ -220,14 +235,17 @@ impl Wire {
         let asking = Command::at(command.slot, "ASKING");
         // Both go out in this order before anything else of this task; another task's command between the two would
         // take the permission, so that ours is refused with MOVED, which its caller treats as a failure.
-        let (permission, answer) = tokio::join!(biased; self.run(&asking), self.run(command));
+        // Boxed, as it is rare and would double what every command's future takes.
+        let both = Box::pin(async { tokio::join!(biased; self.run(&asking), self.run(command)) });
+        let (permission, answer) = both.await;
         permission?;
         answer
     }
 
     async fn plain(&self, name: &'static str, args: Vec<Value>) -> Result<Value, Fault> {
         let command = CustomCommand::new_static(name, ClusterHash::FirstKey, false);
-        self.answer(self.client.custom(command, args)).await
+        // Boxed: fred's future has several kilobytes, and would be a part of every future that runs a command.
+        self.answer(Box::pin(self.client.custom(command, args))).await
     }
 
     async fn publish(&self, topic: String, message: Bytes) -> Result<Value, Fault> {
@@ -339,7 +357,7 @@ impl From<Error> for Fault {
         match error.kind() {
             ErrorKind::Backpressure => Self::Busy(super::connect::MAX_COMMANDS_WAITING),
             ErrorKind::Timeout => Self::Unanswered("it took too long".to_owned()),
-            ErrorKind::IO | ErrorKind::Canceled => Self::Unanswered(details.to_owned()),
+            ErrorKind::IO | ErrorKind::Canceled => Self::Unanswered(readable(details).to_owned()),
             _ => moved(details).unwrap_or_else(|| {
                 // What Redis says begins with a word in capitals (RESP specification, "Simple errors"); what fred says doesn't.
                 let code = details.split(' ').next().unwrap_or_default();
@@ -351,6 +369,12 @@ impl From<Error> for Fault {
             }),
         }
     }
+}
+
+/// What the operating system said, out of the form in which fred hands it on.
+fn readable(details: &str) -> &str {
+    let message = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    message.map_or(details, |(message, _)| message)
 }
 
 /// Reads `MOVED 3999 127.0.0.1:6381` and `ASK …` (Redis Cluster specification, "Redirection").

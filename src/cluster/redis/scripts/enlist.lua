@@ -1,13 +1,13 @@
 -- Makes a registration that is written whole the live one of its node.
--- KEYS: leases, reaping. ARGV: the registration, its first lease, seconds until the old ones are reaped, then the node's
--- old registrations, listed or not.
--- Returns 1, or 0 where the registration is no longer in reaping: a reaper was faster, and its keys are gone or going.
-if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+-- KEYS: leases, reaping. ARGV: the registration, when it was to be reaped, its first lease, seconds until the old ones are
+-- reaped, then the node's old registrations, listed or not.
+-- Returns 1, or 0 where a reaper has taken it over meanwhile (which changes its time): its keys are gone or going.
+if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1]) or '-1') ~= tonumber(ARGV[2]) then return 0 end
 local now = redis.call('TIME')
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
-for at = 4, #ARGV do
+for at = 5, #ARGV do
   redis.call('HDEL', KEYS[1], ARGV[at])
-  redis.call('ZADD', KEYS[2], now[1] + ARGV[3], ARGV[at])
+  redis.call('ZADD', KEYS[2], now[1] + ARGV[4], ARGV[at])
 end
 return 1
