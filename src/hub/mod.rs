@@ -312,7 +312,7 @@ impl Hub {
         let Delivery { push, taken_at } = delivery;
         let charge = inner.budget.charge(push.payload.len());
         // Encoded before the lock is taken: it may be a megabyte.
-        let frame = charge.is_some().then(|| frame::message(push.opcode, &push.payload)).unwrap_or_default();
+        let frame = if charge.is_some() { frame::message(push.opcode, &push.payload) } else { Bytes::new() };
         let roster = inner.roster();
         let to = match &push.target {
             Target::All => Some(To::All),
