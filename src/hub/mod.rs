@@ -11,6 +11,7 @@
 
 mod backlog;
 pub mod frame;
+mod gap;
 mod inbox;
 mod journal;
 mod metrics;
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
+pub use gap::GapPolicy;
 pub use journal::{Change, Changes, Snapshot};
 pub use refusal::{Full, JoinError};
 pub use socket::{CloseReason, Socket};
@@ -52,17 +54,6 @@ pub struct Opening {
     pub audiences: Vec<Audience>,
     /// Frames that come before any push, encoded.
     pub greeting: Vec<Bytes>,
-}
-
-/// What is done to connections that may have missed a push; they are counted in any case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GapPolicy {
-    /// Nothing else.
-    Count,
-    /// They are sent this frame.
-    Tell(Bytes),
-    /// They are closed with 4009, so that their clients fetch the whole state anew.
-    Close,
 }
 
 /// A node's own sockets.
@@ -299,6 +290,9 @@ impl Hub {
     pub fn deliver(&self, delivery: Delivery) {
         let inner = &*self.inner;
         let Delivery { push, taken_at } = delivery;
+        let charge = inner.budget.charge(push.payload.len());
+        // Encoded before the lock is taken: it may be a megabyte.
+        let frame = if charge.is_some() { frame::message(push.opcode, &push.payload) } else { Bytes::new() };
         let roster = inner.roster();
         let to = match &push.target {
             Target::All => Some(To::All),
@@ -316,7 +310,7 @@ impl Hub {
             return;
         };
         inner.metrics.hits.inc();
-        let Some(charge) = inner.budget.charge(push.payload.len()) else {
+        let Some(charge) = charge else {
             if inner.metrics.dropped.get() == 0 {
                 tracing::warn!(
                     limit = inner.limits.hub_queue,
@@ -333,7 +327,7 @@ impl Hub {
             to,
             exclude: push.exclude.connections.iter().filter_map(own).collect(),
             exclude_audiences: push.exclude.users.iter().filter_map(user).collect(),
-            frame: frame::message(push.opcode, &push.payload),
+            frame,
             taken_at,
             _charge: charge,
         });
@@ -364,12 +358,15 @@ impl Hub {
     /// This node's own figures, as far as the hub has them.
     pub fn counters(&self) -> NodeCounters {
         let metrics = &self.inner.metrics;
-        let accepted = metrics.accepted.get();
-        let connections = self.inner.roster().len() as u64;
+        // Both change under the roster's lock.
+        let (connections, accepted) = {
+            let roster = self.inner.roster();
+            (roster.len() as u64, metrics.accepted.get())
+        };
         NodeCounters {
             connections,
             accepted,
-            closed: accepted - connections,
+            closed: accepted.saturating_sub(connections),
             hits: metrics.hits.get(),
             misses: metrics.misses.get(),
             joins: metrics.joins.get(),
