@@ -1,0 +1,107 @@
+//! What a shard does by the clock, and about gaps: pings, streams that their peers did not end.
+
+use super::super::inbox::Command;
+use super::super::roster::Numbers;
+use super::super::socket::CloseReason;
+use super::super::{GapPolicy, frame};
+use super::{Shard, Slot, TICK};
+use tokio::time::Instant;
+
+/// Unanswered pings after which a connection is dead.
+const MISSED_PINGS: u8 = 2;
+
+impl Shard {
+    /// Ends streams whose peers did not, and pings the next slice of connections.
+    pub(super) fn tick(&mut self) {
+        let now = Instant::now();
+        let mut closing = std::mem::take(&mut self.closing);
+        closing.retain(|(due, counter)| {
+            if *due > now {
+                return self.index.contains_key(counter);
+            }
+            if let Some(&number) = self.index.get(counter)
+                && let Some(Some(Slot { socket: Some(socket), .. })) = self.slots.get(number as usize)
+            {
+                socket.shutdown();
+            }
+            false
+        });
+        self.closing = closing;
+        if self.number == 0 {
+            self.hub.metrics.queued.set(self.hub.budget.used() as i64);
+            if self.hub.budget.recovered() {
+                self.hub.inboxes.iter().for_each(|inbox| inbox.push(Command::Gap(None)));
+            }
+        }
+        let interval = self.hub.limits.ping_interval;
+        if interval.is_zero() || self.slots.is_empty() {
+            return;
+        }
+        self.ping_credit += self.slots.len() as f64 * TICK.as_secs_f64() / interval.as_secs_f64();
+        while self.ping_credit >= 1.0 {
+            self.ping_credit -= 1.0;
+            self.next_ping = if self.next_ping + 1 < self.slots.len() { self.next_ping + 1 } else { 0 };
+            self.ping(self.next_ping as u32);
+        }
+    }
+
+    fn ping(&mut self, number: u32) {
+        let Some(slot) = self.slots[number as usize].as_mut() else { return };
+        let Some(socket) = &slot.socket else { return };
+        let progress = slot.backlog.as_mut().is_some_and(|backlog| std::mem::take(&mut backlog.progress));
+        if socket.was_heard() || progress {
+            slot.missed_pings = 0;
+        } else {
+            slot.missed_pings += 1;
+        }
+        if slot.missed_pings > MISSED_PINGS {
+            let counter = slot.counter;
+            socket.shutdown();
+            slot.closing = true;
+            self.hub.strike(counter, CloseReason::PingTimeout);
+            self.strike_all(number);
+        } else if slot.backlog.is_none() {
+            let ping = [self.ping.clone()];
+            self.write(number, &ping, 0);
+        }
+    }
+
+    /// Members of these audiences may have missed pushes: counted, and told or closed where that is configured.
+    pub(super) fn gap(&mut self, audiences: Option<Numbers>) {
+        self.stamp += 1;
+        let mut affected = Vec::new();
+        let mut note = |slots: &mut Vec<Option<Slot>>, number: u32| {
+            if let Some(slot) = slots[number as usize].as_mut()
+                && slot.stamp != self.stamp
+                && !slot.closing
+            {
+                slot.stamp = self.stamp;
+                affected.push((number, slot.counter));
+            }
+        };
+        match audiences {
+            None => (0..self.slots.len()).for_each(|number| note(&mut self.slots, number as u32)),
+            Some(audiences) => {
+                for number in audiences.iter().filter_map(|a| self.audiences.get(*a as usize)).flatten() {
+                    note(&mut self.slots, *number);
+                }
+            }
+        }
+        self.hub.metrics.gaps.inc_by(affected.len() as u64);
+        match self.hub.gap_policy.clone() {
+            GapPolicy::Count => {}
+            GapPolicy::Tell(frame) => {
+                let frame = [frame];
+                affected.iter().for_each(|(number, _)| self.write(*number, &frame, 0));
+            }
+            GapPolicy::Close => {
+                let frame = frame::close(4009, "messages may have been missed");
+                for (number, counter) in affected {
+                    if self.hub.strike(counter, CloseReason::Gap) {
+                        self.close(number, frame.clone(), CloseReason::Gap, None);
+                    }
+                }
+            }
+        }
+    }
+}
