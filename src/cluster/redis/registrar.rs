@@ -216,6 +216,8 @@ impl Registrar {
             }
             Ok(_) => {
                 core.own.switched(None);
+                // The reaper may have come by before the last keys were written; nobody else would look for them.
+                self.retire(registration.clone());
                 Err(Anew::Reaped)
             }
             Err(fault) => {
