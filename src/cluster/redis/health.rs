@@ -155,27 +155,33 @@ impl Health {
         self.lease_written();
     }
 
-    /// The registration is not in `leases` any more.
+    /// The registration is not in `leases` any more, or not what it should be.
     pub(super) fn registration_lost(&self) {
         let mut inner = self.lock();
         inner.registered = false;
-        if inner.recovery.is_none() {
-            let why = "redis has lost this node's registration, which is being written anew".to_owned();
-            inner.recovery = Some(Recovery::new(why, false));
-        }
+        // Whoever was seen back before may have been lost with it: they are waited for from now on.
+        inner.recovery = Some(match inner.recovery.take() {
+            Some(recovery) => Recovery::new(recovery.why, recovery.strict),
+            None => {
+                let why = "this node's registration is lost or out of date, and is being written anew".to_owned();
+                Recovery::new(why, false)
+            }
+        });
         self.evaluate(&mut inner);
     }
 
-    /// `leases` was read.
-    pub(super) fn looked(&self, table: &LeaseTable, own: Seq) {
+    /// `leases` was read, not before `began`. `own` is the registration that this node had then.
+    pub(super) fn looked(&self, table: &LeaseTable, own: Option<&Registration>, began: Instant) {
         let mut inner = self.lock();
-        match &mut inner.recovery {
-            Some(recovery) => recovery.look(table),
-            None if matches!(*self.state.borrow(), State::Ready) => {
-                inner.known =
-                    table.registrations().map(|registration| registration.seq).filter(|seq| *seq != own).collect();
+        match (&mut inner.recovery, own) {
+            // An earlier one may show who is lost since.
+            (Some(recovery), _) if began >= recovery.since => recovery.look(table),
+            // A table without this node has lost others as well, who are not to be forgotten.
+            (None, Some(own)) if matches!(*self.state.borrow(), State::Ready) && table.0.contains_key(own) => {
+                let others = table.registrations().map(|registration| registration.seq);
+                inner.known = others.filter(|seq| *seq != own.seq).collect();
             }
-            None => {}
+            _ => {}
         }
         self.evaluate(&mut inner);
     }

@@ -81,6 +81,8 @@ impl Registrar {
                 Ok(()) => {
                     pause = Duration::from_millis(50);
                     let why = self.keep().await;
+                    // First: whoever is asked while there is no registration must know that others may be missing, too.
+                    self.core.health.registration_lost();
                     self.core.own.switched(None);
                     if let Some((registration, _)) = self.standing.take() {
                         tracing::info!(%registration, reason = %why, "registering anew");

@@ -67,17 +67,13 @@ impl Core {
         let mut series = Series::begin(Instant::now(), lease);
         loop {
             tokio::time::sleep(LOOK).await;
+            // Known before the look, so that one which is not in it is truly missing.
+            let (began, own) = (Instant::now(), self.own.current());
             match self.look().await {
                 Ok(look) => {
                     self.metrics.nodes.set(look.leases.0.len() as i64);
-                    self.health.looked(&look.leases, self.hub.seq());
-                    if let Some(own) = self.own.current()
-                        && !look.leases.0.contains_key(&own)
-                        && self.own.missing(&own)
-                    {
-                        tracing::warn!(registration = %own, "redis has lost this node's registration: writing it anew");
-                        self.health.registration_lost();
-                    }
+                    self.is_in(&look.leases, own.as_ref());
+                    self.health.looked(&look.leases, own.as_ref(), began);
                     for (dead, value) in series.judge(look, Instant::now(), lease, self.own.current().as_ref()) {
                         self.bury(&dead, &value).await;
                     }
