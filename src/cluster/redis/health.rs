@@ -73,7 +73,7 @@ impl Recovery {
 pub(super) struct Health {
     inner: Mutex<Inner>,
     state: watch::Sender<State>,
-    /// When the lease was last written: whatever was written to the registration before that moment stands.
+    /// When the last renewal that was acknowledged began: what was written to the registration before stands.
     lease: watch::Sender<Option<Instant>>,
     hears: watch::Receiver<bool>,
     metrics: Arc<RedisMetrics>,
@@ -109,11 +109,6 @@ impl Health {
         self.state.subscribe()
     }
 
-    /// Whether leases should be renewed all the time, so that nobody takes this node for dead or waits for it.
-    pub(super) fn is_unsettled(&self) -> bool {
-        !*self.hears.borrow() || self.lock().recovery.is_some()
-    }
-
     // ---- what happens ----
 
     /// Redis can't be used, for this reason.
@@ -140,19 +135,25 @@ impl Health {
         }
     }
 
-    /// The lease is written.
-    pub(super) fn lease_written(&self) {
+    /// The lease is written by a renewal that began then.
+    pub(super) fn lease_written(&self, began: Instant) {
         let mut inner = self.lock();
         inner.fault = None;
         inner.lease_written = Some(Instant::now());
-        self.lease.send_replace(inner.lease_written);
+        self.lease.send_if_modified(|lease| {
+            let later = lease.is_none_or(|lease| lease < began);
+            if later {
+                *lease = Some(began);
+            }
+            later
+        });
         self.evaluate(&mut inner);
     }
 
-    /// A new registration stands in `leases`.
-    pub(super) fn registered(&self) {
+    /// A new registration stands in `leases`, by a command that began then.
+    pub(super) fn registered(&self, began: Instant) {
         self.lock().registered = true;
-        self.lease_written();
+        self.lease_written(began);
     }
 
     /// The registration is not in `leases` any more, or not what it should be.
@@ -271,11 +272,11 @@ impl Health {
         let _ = self.state.subscribe().wait_for(|state| !matches!(state, State::Away(_))).await;
     }
 
-    /// Waits until the lease was written less than `age` ago.
-    pub(super) async fn lease_younger_than(&self, age: Duration) {
-        let young = |written: &Option<Instant>| written.is_some_and(|written| written.elapsed() < age);
+    /// Waits until the lease is written by a renewal that did not begin before `moment`.
+    pub(super) async fn lease_written_after(&self, moment: Instant) {
+        let later = |began: &Option<Instant>| began.is_some_and(|began| began >= moment);
         // The sender lives as long as `self`.
-        let _ = self.lease.subscribe().wait_for(young).await;
+        let _ = self.lease.subscribe().wait_for(later).await;
     }
 }
 

@@ -52,6 +52,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch as watch_channel;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Where Redis is, and how it is used.
 #[derive(Clone)]
@@ -258,13 +259,19 @@ impl Core {
     pub(super) async fn settle(&self, audiences: &[Audience]) -> Result<()> {
         // While Redis is away nothing is written, and nobody has to queue up for it.
         self.health.present().await;
-        let written = self.hub.mark();
+        let mark = self.hub.mark();
+        let written = async {
+            let written = mark.await;
+            // What was written to a registration that others have declared dead meanwhile is in nobody's answers. A
+            // renewal that began afterwards shows that this registration stood then, or that a new one does, which
+            // holds all that the hub has.
+            let moment = Instant::now();
+            self.own.renew.notify_one();
+            self.health.lease_written_after(moment).await;
+            written
+        };
         let (written, ()) = tokio::join!(written, self.subscriber.ensure(audiences));
         written.map_err(|_| Error::Unavailable("this node is stopping".to_owned()))?;
-        // What was written to a registration that others have declared dead meanwhile is in nobody's answers. They may
-        // do so when the lease has stood still; if it has not, or moves again, this registration stands or a new one
-        // does, which holds all that the hub has.
-        self.health.lease_younger_than(self.config.node_lease / 2).await;
         // The link that acknowledged may have broken while the directory was waited for.
         self.subscriber.ensure(audiences).await;
         Ok(())

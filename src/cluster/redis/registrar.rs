@@ -206,12 +206,13 @@ impl Registrar {
             .arg(lease_value(counter, core.subscriber.hears()))
             .arg(core.config.reap_delay.as_secs_f64());
         self.old.iter().for_each(|old| enlist.push(old.to_string()));
+        let began = Instant::now();
         let answer = self.run_command(&enlist).await;
         match answer {
             Ok(answer) if answer.as_i64() == Some(1) => {
                 core.own.switched(Some(registration.clone()));
                 core.metrics.registrations.inc();
-                core.health.registered();
+                core.health.registered(began);
                 core.own.renew.notify_one();
                 tracing::info!(%registration, "registered");
                 Ok(())
