@@ -34,6 +34,12 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 struct Inner {
     /// Why there is no Redis that can be used, where that is known.
     fault: Option<String>,
+    /// What Redis said when it refused to take more, as its memory is full. Leases are taken all the same.
+    full: Option<String>,
+    /// Why the node can't subscribe; counts as long as it does not hear.
+    deaf: Option<String>,
+    /// Which part of the node has failed, for good.
+    broken: Option<&'static str>,
     registered: bool,
     lease_written: Option<Instant>,
     /// Which life of the server holds `leases`.
@@ -85,6 +91,9 @@ impl Health {
         Self {
             inner: Mutex::new(Inner {
                 fault: None,
+                full: None,
+                deaf: None,
+                broken: None,
                 registered: false,
                 lease_written: None,
                 run_id: None,
@@ -115,6 +124,35 @@ impl Health {
     pub(super) fn unusable(&self, why: String) {
         let mut inner = self.lock();
         inner.fault = Some(why);
+        self.evaluate(&mut inner);
+    }
+
+    /// Redis refused a write, as its memory is full.
+    pub(super) fn is_full(&self, why: String) {
+        let mut inner = self.lock();
+        inner.full = Some(why);
+        self.evaluate(&mut inner);
+    }
+
+    /// Redis took a write that it would refuse if it were full.
+    pub(super) fn has_room(&self) {
+        let mut inner = self.lock();
+        if inner.full.take().is_some() {
+            self.evaluate(&mut inner);
+        }
+    }
+
+    /// The node can't subscribe, for this reason; until it hears again.
+    pub(super) fn is_deaf(&self, why: String) {
+        let mut inner = self.lock();
+        inner.deaf = Some(why);
+        self.evaluate(&mut inner);
+    }
+
+    /// A part of the node has failed in a way that nothing mends.
+    pub(super) fn is_broken(&self, part: &'static str) {
+        let mut inner = self.lock();
+        inner.broken = Some(part);
         self.evaluate(&mut inner);
     }
 
@@ -152,7 +190,10 @@ impl Health {
 
     /// A new registration stands in `leases`, by a command that began then.
     pub(super) fn registered(&self, began: Instant) {
-        self.lock().registered = true;
+        let mut inner = self.lock();
+        inner.registered = true;
+        inner.full = None;
+        drop(inner);
         self.lease_written(began);
     }
 
@@ -202,6 +243,9 @@ impl Health {
     // ---- what follows ----
 
     fn evaluate(&self, inner: &mut Inner) {
+        if *self.hears.borrow() {
+            inner.deaf = None;
+        }
         let was_away = matches!(*self.state.borrow(), State::Away(_));
         let state = match away(inner) {
             Some(why) => {
@@ -285,8 +329,14 @@ fn away(inner: &Inner) -> Option<String> {
     if inner.left {
         return Some("this node is leaving the cluster".to_owned());
     }
-    if let Some(fault) = &inner.fault {
+    if let Some(part) = inner.broken {
+        return Some(format!("internal failure: {part} has ended, restart this node"));
+    }
+    if let Some(fault) = inner.fault.as_ref().or(inner.deaf.as_ref()) {
         return Some(fault.clone());
+    }
+    if let Some(why) = &inner.full {
+        return Some(format!("redis is full and takes no more (raise its maxmemory, or free some): {why}"));
     }
     match inner.lease_written {
         None => Some("registering with redis".to_owned()),

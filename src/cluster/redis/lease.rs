@@ -78,6 +78,7 @@ impl Core {
         match fault {
             // Nobody listens, or it does not want us: no need to wait until three seconds are over.
             Fault::Unreachable(why) => self.health.unusable(format!("redis can't be reached: {why}")),
+            Fault::Refused(why) if fault.is_full() => self.health.is_full(why.clone()),
             Fault::Refused(why) => self.health.unusable(format!("redis refuses: {why}")),
             Fault::Unanswered(_) | Fault::Moved { .. } | Fault::Busy(_) | Fault::Unexpected(_) => {
                 tracing::debug!(%fault, "the lease could not be renewed");

@@ -81,9 +81,17 @@ impl Registrar {
                 Ok(()) => {
                     pause = Duration::from_millis(50);
                     let why = self.keep().await;
+                    let full = matches!(&why, Anew::Redis(fault) if fault.is_full());
+                    if full {
+                        self.core.health.is_full(why.to_string());
+                    }
                     // First: whoever is asked while there is no registration must know that others may be missing, too.
                     self.core.health.registration_lost();
-                    self.core.own.switched(None);
+                    // A full Redis does not take a new one. The old one is kept alive until it does, however long that
+                    // takes: its connections are there.
+                    if !full {
+                        self.core.own.switched(None);
+                    }
                     if let Some((registration, _)) = self.standing.take() {
                         tracing::info!(%registration, reason = %why, "registering anew");
                         self.retire(registration);
@@ -93,7 +101,8 @@ impl Registrar {
                     match &why {
                         Anew::Redis(fault) => self.core.trouble(fault),
                         Anew::Unfit(_) => self.core.health.unusable(why.to_string()),
-                        Anew::Mismatch | Anew::Overflow | Anew::Lost | Anew::Reaped | Anew::Deaf => {}
+                        Anew::Deaf => self.core.health.is_deaf(format!("no subscription to redis: {why}")),
+                        Anew::Mismatch | Anew::Overflow | Anew::Lost | Anew::Reaped => {}
                     }
                     tracing::debug!(reason = %why, "not registered yet");
                     tokio::time::sleep(pause).await;
@@ -299,12 +308,16 @@ impl Registrar {
         match self.run_command(&check).await {
             Ok(answer) if answer.as_i64() == Some(1) => {
                 self.figures = figures;
+                self.core.health.has_room();
                 Ok(())
             }
             Ok(_) => Err(Anew::Mismatch),
             // Nothing was to be written that would be missed. If Redis is away, the lease shows it.
             Err(fault) => {
                 tracing::debug!(%fault, "the registration could not be compared");
+                if fault.is_full() {
+                    self.core.trouble(&fault);
+                }
                 Ok(())
             }
         }

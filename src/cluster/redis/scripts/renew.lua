@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Renews a lease. Renewals overtake each other where connections change: a late one never puts the counter back.
 -- KEYS: leases. ARGV: the registration, the lease's new value: a counter, and perhaps a sign behind it.
 -- Returns Redis's clock in seconds and microseconds, or nil where the registration is not (any more) in leases.
