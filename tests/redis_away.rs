@@ -204,7 +204,7 @@ async fn push_to_connections(api: Api, ids: Vec<String>, stop: Arc<AtomicBool>) 
 
 #[tokio::test]
 async fn after_flushall_no_answer_is_short_and_no_live_connection_is_unknown() {
-    let mut stage = Stage::set().await;
+    let stage = Stage::set().await;
     let load = Load::start(&stage.fleet.nodes, 0);
     let watch = Watch::start(&stage.fleet.nodes, stage.everybody.size());
     let ids = stage.fleet.nodes[0].api().members("quiet").await.unwrap();
