@@ -356,3 +356,22 @@ fn announce(state: &State) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_has_failed_keeps_the_node_away_for_good() {
+        let (_hears, hearing) = watch::channel(true);
+        let metrics = RedisMetrics::new(&prometheus::Registry::new()).unwrap();
+        let health = Health::new(hearing, Arc::new(metrics));
+        health.registered(Instant::now());
+        assert_eq!(*health.state().borrow(), State::Ready);
+        health.is_broken("the registration");
+        health.registered(Instant::now());
+        health.lease_written(Instant::now());
+        let state = health.state().borrow().clone();
+        assert!(matches!(&state, State::Away(why) if why.contains("the registration")), "{state:?}");
+    }
+}

@@ -273,17 +273,17 @@ impl Core {
         self.health.present().await;
         let mark = self.hub.mark();
         let written = async {
-            let written = mark.await;
+            mark.await.map_err(|_| Error::Unavailable("this node is stopping".to_owned()))?;
             // What was written to a registration that others have declared dead meanwhile is in nobody's answers. A
             // renewal that began afterwards shows that this registration stood then, or that a new one does, which
             // holds all that the hub has.
             let moment = Instant::now();
             self.own.renew.notify_one();
             self.health.lease_written_after(moment).await;
-            written
+            Ok(())
         };
         let (written, ()) = tokio::join!(written, self.subscriber.ensure(audiences));
-        written.map_err(|_| Error::Unavailable("this node is stopping".to_owned()))?;
+        written?;
         // The link that acknowledged may have broken while the directory was waited for.
         self.subscriber.ensure(audiences).await;
         Ok(())
