@@ -253,6 +253,33 @@ impl Unreliable {
     }
 }
 
+#[tokio::test]
+async fn a_node_far_from_redis_that_loses_its_subscriber_is_not_dead() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::to_redis(redis.port()).await;
+    let patient = ("CONNECT_TIMEOUT", "20s");
+    let far = Node::start(&[("REDIS_URL", &proxy.redis_url()), SHORT_LEASE, patient]).await;
+    let other = Node::start(&[("REDIS_URL", &redis.url()), SHORT_LEASE]).await;
+    let _crowd = Listener::crowd(far.ws(), "/?channel[]=all", 50).await;
+    proxy.set(|rules| rules.delay = Duration::from_millis(150));
+    let mut resp = Resp::connect(redis.port()).await;
+    // Silence proves nothing to a node that has just begun: three deaths would have been seen after that.
+    let begin = Instant::now();
+    let mut kills = 0;
+    while begin.elapsed() < Duration::from_secs(12) {
+        if begin.elapsed() > Duration::from_secs(3) * (kills + 1) && kills < 3 {
+            resp.run("CLIENT KILL TYPE pubsub").await;
+            kills += 1;
+        }
+        // Refused while the other one subscribes again itself.
+        if let Ok(count) = other.api().count().await {
+            assert_eq!(count, 50, "after {kills} losses of the subscriber");
+        }
+        sleep_until(Instant::now() + Duration::from_millis(20)).await;
+    }
+    assert_eq!(kills, 3);
+}
+
 /// Holds what Redis answers, and returns when a batch that the node has sent is written.
 async fn hold_answers_until_a_batch_is_written(proxy: &Proxy, resp: &mut Resp, number: u64) {
     let members = key_of(number, "channel:all", resp).await;

@@ -190,6 +190,48 @@ async fn after_flushall_under_load_everybody_is_registered_again_and_no_accepted
     stage.witnesses_heard(&accepted, "the end").await;
 }
 
+/// Pushes to live connections of other nodes, over and over; refused or taken, but never said to be unknown.
+async fn push_to_connections(api: Api, ids: Vec<String>, stop: Arc<AtomicBool>) {
+    let mut pace = tokio::time::interval(Duration::from_millis(2));
+    for id in ids.iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+        let Ok(reply) = api.call(&format!("action=push&to=connection&connection={id}&message=hello")).await else {
+            continue;
+        };
+        assert!(reply["status"] == true || reply["message"].is_string(), "to {id}, which is there: {reply}");
+        pace.tick().await;
+    }
+}
+
+#[tokio::test]
+async fn after_flushall_no_answer_is_short_and_no_live_connection_is_unknown() {
+    let stage = Stage::set().await;
+    let load = Load::start(&stage.fleet.nodes, 0);
+    let watch = Watch::start(&stage.fleet.nodes, stage.everybody.size());
+    let ids = stage.fleet.nodes[0].api().members("quiet").await.unwrap();
+    let ids: Vec<String> = ids.into_iter().step_by(7).map(|id| id.to_string()).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let nodes = stage.fleet.nodes.iter();
+    let pushing: Vec<_> =
+        nodes.map(|node| tokio::spawn(push_to_connections(node.api(), ids.clone(), stop.clone()))).collect();
+    let mut resp = stage.fleet.resp().await;
+    for _ in 0..5 {
+        resp.run("FLUSHALL").await;
+        eventually("every node has registered again", DEADLINE, async || {
+            support::eventually::same(resp.run("HLEN carillon:{nodes}:leases").await.number(), 3)
+        })
+        .await;
+        for node in &stage.fleet.nodes {
+            stage.everybody.is_listed(node.api()).await;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for pushing in join_all(pushing).await {
+        pushing.unwrap();
+    }
+    watch.stop().await;
+    load.stop().await;
+}
+
 #[tokio::test]
 async fn while_redis_is_away_pushes_are_refused_and_when_it_is_back_empty_none_that_is_accepted_is_lost() {
     let mut stage = Stage::set().await;

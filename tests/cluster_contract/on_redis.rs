@@ -289,6 +289,58 @@ async fn sentinels_lead_to_the_primary_and_to_the_next_one() {
     assert_eq!(client.text().await, "through the next one");
 }
 
+/// Waits until the node says that it is without Redis, for a reason with this text.
+async fn is_away_because(node: &Node, text: &str) {
+    let mut state = node.cluster.state();
+    let told = state.wait_for(|state| matches!(state, State::Away(why) if why.contains(text)));
+    let told = timeout(PATIENCE, told).await.is_ok();
+    assert!(told, "{text}: {:?}", node.cluster.state().borrow());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_redis_kills_nobody_and_when_it_has_room_everything_goes_on() {
+    let server = RedisServer::start().await;
+    let config = RedisConfig { node_lease: Duration::from_secs(2), ..config(server.url()) };
+    let leases = format!("{}{{nodes}}:leases", config.prefix);
+    let (a, b) = two(config.clone()).await;
+    let news = channel("news");
+    let mut client = a.connect(std::slice::from_ref(&news)).await;
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let mut late = a.open(std::slice::from_ref(&news)).await;
+    is_away_because(&a, "maxmemory").await;
+    // A node that began now would be a third one: it says what is wrong, too.
+    let third = Node::joining(config);
+    is_away_because(&third, "maxmemory").await;
+    let full_since = Instant::now();
+    while full_since.elapsed() < Duration::from_secs(5) {
+        assert_eq!(server.cli(&["--raw", "HLEN", &leases]).await, "2", "somebody was buried");
+        if let Ok(count) = b.cluster.count_connections().await {
+            assert_eq!(count, 1);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    for node in [&a, &b, &third] {
+        node.ready().await;
+    }
+    timeout(PATIENCE, a.cluster.settle(std::slice::from_ref(&news))).await.unwrap().unwrap();
+    assert_eq!(b.members(&news).await, BTreeSet::from([client.id, late.id]));
+    third.push(Target::Audience(news), "room again").await;
+    for client in [&mut client, &mut late] {
+        assert_eq!(client.text().await, "room again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_not_subscribe_is_told_so() {
+    let server = RedisServer::start().await;
+    server.cli(&["ACL", "SETUSER", "mute", "on", ">p", "~*", "+@all", "resetchannels"]).await;
+    let node = Node::joining(config(server.url().replace("redis://", "redis://mute:p@")));
+    is_away_because(&node, "no subscription to redis: NOPERM").await;
+    server.cli(&["ACL", "SETUSER", "mute", "allchannels"]).await;
+    node.ready().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unfit_redis_is_named_in_the_state() {
     let evicting = RedisServer::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]).await;

@@ -101,7 +101,10 @@ impl Connector {
             _ => return Err(StartError::Scheme),
         };
         // fred would load the system's certificates for a TLS URL before we can say which to trust.
-        let plain = config.url.replacen("rediss", "redis", 1);
+        let plain = match config.url.strip_prefix("rediss") {
+            Some(rest) => format!("redis{rest}"),
+            None => config.url.clone(),
+        };
         let mut template = Config::from_url(&plain).map_err(|error| StartError::Url(error.details().to_owned()))?;
         template.version = RespVersion::RESP3;
         template.fail_fast = true;
@@ -213,6 +216,16 @@ mod tests {
         ] {
             let connector = connector(url).unwrap();
             assert_eq!((connector.kind, connector.seeds.len()), (kind, seeds), "{url}");
+        }
+    }
+
+    #[test]
+    fn only_the_scheme_is_rewritten() {
+        let rediss = "rediss";
+        for url in [format!("redis://u:{rediss}@{rediss}:1"), format!("redis-cluster://u:{rediss}@{rediss}:1")] {
+            let connector = connector(&url).unwrap();
+            assert_eq!(connector.template.password.as_deref(), Some(rediss), "{url}");
+            assert_eq!(&*connector.seeds[0].host, rediss, "{url}");
         }
     }
 

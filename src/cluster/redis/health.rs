@@ -34,6 +34,12 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 struct Inner {
     /// Why there is no Redis that can be used, where that is known.
     fault: Option<String>,
+    /// What Redis said when it refused to take more, as its memory is full. Leases are taken all the same.
+    full: Option<String>,
+    /// Why the node can't subscribe; counts as long as it does not hear.
+    deaf: Option<String>,
+    /// Which part of the node has failed, for good.
+    broken: Option<&'static str>,
     registered: bool,
     lease_written: Option<Instant>,
     /// Which life of the server holds `leases`.
@@ -73,7 +79,7 @@ impl Recovery {
 pub(super) struct Health {
     inner: Mutex<Inner>,
     state: watch::Sender<State>,
-    /// When the lease was last written: whatever was written to the registration before that moment stands.
+    /// When the last renewal that was acknowledged began: what was written to the registration before stands.
     lease: watch::Sender<Option<Instant>>,
     hears: watch::Receiver<bool>,
     metrics: Arc<RedisMetrics>,
@@ -85,6 +91,9 @@ impl Health {
         Self {
             inner: Mutex::new(Inner {
                 fault: None,
+                full: None,
+                deaf: None,
+                broken: None,
                 registered: false,
                 lease_written: None,
                 run_id: None,
@@ -109,17 +118,41 @@ impl Health {
         self.state.subscribe()
     }
 
-    /// Whether leases should be renewed all the time, so that nobody takes this node for dead or waits for it.
-    pub(super) fn is_unsettled(&self) -> bool {
-        !*self.hears.borrow() || self.lock().recovery.is_some()
-    }
-
     // ---- what happens ----
 
     /// Redis can't be used, for this reason.
     pub(super) fn unusable(&self, why: String) {
         let mut inner = self.lock();
         inner.fault = Some(why);
+        self.evaluate(&mut inner);
+    }
+
+    /// Redis refused a write, as its memory is full.
+    pub(super) fn is_full(&self, why: String) {
+        let mut inner = self.lock();
+        inner.full = Some(why);
+        self.evaluate(&mut inner);
+    }
+
+    /// Redis took a write that it would refuse if it were full.
+    pub(super) fn has_room(&self) {
+        let mut inner = self.lock();
+        if inner.full.take().is_some() {
+            self.evaluate(&mut inner);
+        }
+    }
+
+    /// The node can't subscribe, for this reason; until it hears again.
+    pub(super) fn is_deaf(&self, why: String) {
+        let mut inner = self.lock();
+        inner.deaf = Some(why);
+        self.evaluate(&mut inner);
+    }
+
+    /// A part of the node has failed in a way that nothing mends.
+    pub(super) fn is_broken(&self, part: &'static str) {
+        let mut inner = self.lock();
+        inner.broken = Some(part);
         self.evaluate(&mut inner);
     }
 
@@ -140,42 +173,57 @@ impl Health {
         }
     }
 
-    /// The lease is written.
-    pub(super) fn lease_written(&self) {
+    /// The lease is written by a renewal that began then.
+    pub(super) fn lease_written(&self, began: Instant) {
         let mut inner = self.lock();
         inner.fault = None;
         inner.lease_written = Some(Instant::now());
-        self.lease.send_replace(inner.lease_written);
+        self.lease.send_if_modified(|lease| {
+            let later = lease.is_none_or(|lease| lease < began);
+            if later {
+                *lease = Some(began);
+            }
+            later
+        });
         self.evaluate(&mut inner);
     }
 
-    /// A new registration stands in `leases`.
-    pub(super) fn registered(&self) {
-        self.lock().registered = true;
-        self.lease_written();
+    /// A new registration stands in `leases`, by a command that began then.
+    pub(super) fn registered(&self, began: Instant) {
+        let mut inner = self.lock();
+        inner.registered = true;
+        inner.full = None;
+        drop(inner);
+        self.lease_written(began);
     }
 
-    /// The registration is not in `leases` any more.
+    /// The registration is not in `leases` any more, or not what it should be.
     pub(super) fn registration_lost(&self) {
         let mut inner = self.lock();
         inner.registered = false;
-        if inner.recovery.is_none() {
-            let why = "redis has lost this node's registration, which is being written anew".to_owned();
-            inner.recovery = Some(Recovery::new(why, false));
-        }
+        // Whoever was seen back before may have been lost with it: they are waited for from now on.
+        inner.recovery = Some(match inner.recovery.take() {
+            Some(recovery) => Recovery::new(recovery.why, recovery.strict),
+            None => {
+                let why = "this node's registration is lost or out of date, and is being written anew".to_owned();
+                Recovery::new(why, false)
+            }
+        });
         self.evaluate(&mut inner);
     }
 
-    /// `leases` was read.
-    pub(super) fn looked(&self, table: &LeaseTable, own: Seq) {
+    /// `leases` was read, not before `began`. `own` is the registration that this node had then.
+    pub(super) fn looked(&self, table: &LeaseTable, own: Option<&Registration>, began: Instant) {
         let mut inner = self.lock();
-        match &mut inner.recovery {
-            Some(recovery) => recovery.look(table),
-            None if matches!(*self.state.borrow(), State::Ready) => {
-                inner.known =
-                    table.registrations().map(|registration| registration.seq).filter(|seq| *seq != own).collect();
+        match (&mut inner.recovery, own) {
+            // An earlier one may show who is lost since.
+            (Some(recovery), _) if began >= recovery.since => recovery.look(table),
+            // A table without this node has lost others as well, who are not to be forgotten.
+            (None, Some(own)) if matches!(*self.state.borrow(), State::Ready) && table.0.contains_key(own) => {
+                let others = table.registrations().map(|registration| registration.seq);
+                inner.known = others.filter(|seq| *seq != own.seq).collect();
             }
-            None => {}
+            _ => {}
         }
         self.evaluate(&mut inner);
     }
@@ -195,6 +243,9 @@ impl Health {
     // ---- what follows ----
 
     fn evaluate(&self, inner: &mut Inner) {
+        if *self.hears.borrow() {
+            inner.deaf = None;
+        }
         let was_away = matches!(*self.state.borrow(), State::Away(_));
         let state = match away(inner) {
             Some(why) => {
@@ -265,11 +316,11 @@ impl Health {
         let _ = self.state.subscribe().wait_for(|state| !matches!(state, State::Away(_))).await;
     }
 
-    /// Waits until the lease was written less than `age` ago.
-    pub(super) async fn lease_younger_than(&self, age: Duration) {
-        let young = |written: &Option<Instant>| written.is_some_and(|written| written.elapsed() < age);
+    /// Waits until the lease is written by a renewal that did not begin before `moment`.
+    pub(super) async fn lease_written_after(&self, moment: Instant) {
+        let later = |began: &Option<Instant>| began.is_some_and(|began| began >= moment);
         // The sender lives as long as `self`.
-        let _ = self.lease.subscribe().wait_for(young).await;
+        let _ = self.lease.subscribe().wait_for(later).await;
     }
 }
 
@@ -278,8 +329,14 @@ fn away(inner: &Inner) -> Option<String> {
     if inner.left {
         return Some("this node is leaving the cluster".to_owned());
     }
-    if let Some(fault) = &inner.fault {
+    if let Some(part) = inner.broken {
+        return Some(format!("internal failure: {part} has ended, restart this node"));
+    }
+    if let Some(fault) = inner.fault.as_ref().or(inner.deaf.as_ref()) {
         return Some(fault.clone());
+    }
+    if let Some(why) = &inner.full {
+        return Some(format!("redis is full and takes no more (raise its maxmemory, or free some): {why}"));
     }
     match inner.lease_written {
         None => Some("registering with redis".to_owned()),
@@ -297,5 +354,24 @@ fn announce(state: &State) {
             reason = %why,
             "without redis: pushes and reads are refused, sockets stay open; check that redis runs and takes writes"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_has_failed_keeps_the_node_away_for_good() {
+        let (_hears, hearing) = watch::channel(true);
+        let metrics = RedisMetrics::new(&prometheus::Registry::new()).unwrap();
+        let health = Health::new(hearing, Arc::new(metrics));
+        health.registered(Instant::now());
+        assert_eq!(*health.state().borrow(), State::Ready);
+        health.is_broken("the registration");
+        health.registered(Instant::now());
+        health.lease_written(Instant::now());
+        let state = health.state().borrow().clone();
+        assert!(matches!(&state, State::Away(why) if why.contains("the registration")), "{state:?}");
     }
 }

@@ -8,26 +8,43 @@ use super::leases::lease_value;
 use super::scripts;
 use super::wire::{Command, Fault};
 use fred::types::Value;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::pin::pin;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-/// The lease is renewed at least this often, so that a Redis that takes no writes is noticed within three seconds.
-const RENEW: Duration = Duration::from_secs(1);
+/// The lease is renewed so often, whatever the way to Redis and back takes: the counter must move between any two looks of
+/// anybody, as silence may begin at any moment and counts as a death where it does not.
+const RENEW: Duration = Duration::from_millis(100);
 
-/// While the node is deaf, or others wait for it: the counter must move between any two looks of anybody.
-const RENEW_UNSETTLED: Duration = Duration::from_millis(100);
+/// Whoever waits for a renewal has one made earlier, but not more often than this.
+const RENEW_AT_MOST: Duration = Duration::from_millis(5);
+
+/// Renewals that may be on their way at once; when there are as many, the next one waits for its turn to come again.
+const MOST_RENEWALS: usize = 64;
 
 impl Core {
     /// Renews the lease, for as long as it is polled.
     pub(super) async fn keep_lease(&self) {
-        let calm = RENEW.min(self.config.node_lease / 3);
+        let mut under_way = FuturesUnordered::new();
         loop {
-            let pause = if self.health.is_unsettled() { RENEW_UNSETTLED.min(calm) } else { calm };
-            // Woken early, or the time has come: either way it is renewed.
-            let _ = timeout(pause, self.own.renew.notified()).await;
-            if let Err(fault) = self.renew_lease().await {
-                self.trouble(&fault);
-                tokio::time::sleep(RENEW_UNSETTLED).await;
+            let mut next = pin!(async {
+                sleep(RENEW_AT_MOST).await;
+                // Woken early, or the time has come: either way it is renewed.
+                let _ = timeout(RENEW - RENEW_AT_MOST, self.own.renew.notified()).await;
+            });
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(renewed) = under_way.next() => if let Err(fault) = renewed {
+                        self.trouble(&fault);
+                    },
+                    () = &mut next => break,
+                }
+            }
+            if under_way.len() < MOST_RENEWALS {
+                under_way.push(self.renew_lease());
             }
         }
     }
@@ -40,12 +57,12 @@ impl Core {
         let Some((registration, counter)) = self.own.next_lease() else { return Ok(()) };
         let value = lease_value(counter, self.subscriber.hears());
         let renewal = Command::script(&scripts::RENEW, &[leases]).arg(registration.to_string()).arg(value);
-        let before = local_micros();
+        let (began, before) = (Instant::now(), local_micros());
         match self.lanes.run(&renewal, Purpose::Control).await? {
             Value::Array(time) => {
                 let part = |at: usize| time.get(at).and_then(Value::as_u64).unwrap_or(0);
                 self.clock.set(part(0) * 1_000_000 + part(1), before);
-                self.health.lease_written();
+                self.health.lease_written(began);
             }
             _ if self.own.missing(&registration) => {
                 tracing::warn!(%registration, "this node's lease is gone from redis: registering anew");
@@ -61,6 +78,7 @@ impl Core {
         match fault {
             // Nobody listens, or it does not want us: no need to wait until three seconds are over.
             Fault::Unreachable(why) => self.health.unusable(format!("redis can't be reached: {why}")),
+            Fault::Refused(why) if fault.is_full() => self.health.is_full(why.clone()),
             Fault::Refused(why) => self.health.unusable(format!("redis refuses: {why}")),
             Fault::Unanswered(_) | Fault::Moved { .. } | Fault::Busy(_) | Fault::Unexpected(_) => {
                 tracing::debug!(%fault, "the lease could not be renewed");

@@ -73,21 +73,30 @@ impl Core {
     /// others as well, and would have their connections missing from the answer: the caller is held until they are back.
     pub(super) async fn live_leases(&self) -> Result<Arc<LeaseTable>, Error> {
         for _ in 0..READS {
-            // Known before the read, so that one which is not in it is truly missing.
+            // Admitted and known before the read: what stood then and still stands was not lost in between, nor were
+            // those who were back by then.
+            self.health.admit().await?;
             let own = self.own.current();
             let table = self.read_leases().await.map_err(unavailable)?;
-            if table.of(self.hub.seq()).is_some() {
+            if self.is_in(&table, own.as_ref()) {
                 return Ok(table);
             }
-            if let Some(own) = own
-                && self.own.missing(&own)
-            {
-                tracing::warn!(registration = %own, "redis has lost this node's registration: writing it anew");
-                self.health.registration_lost();
-            }
-            self.health.admit().await?;
         }
         Err(Error::Unavailable("this node is registering with redis anew".to_owned()))
+    }
+
+    /// Whether the table has this node's registration, which was known before the table was read. Where it hasn't, the
+    /// registration is written anew.
+    pub(super) fn is_in(&self, table: &LeaseTable, own: Option<&Registration>) -> bool {
+        let Some(own) = own else { return false };
+        if table.0.contains_key(own) {
+            return true;
+        }
+        if self.own.missing(own) {
+            tracing::warn!(registration = %own, "redis has lost this node's registration: writing it anew");
+            self.health.registration_lost();
+        }
+        false
     }
 }
 

@@ -29,7 +29,7 @@ const DEAF: Duration = Duration::from_secs(2);
 /// The same while other messages do arrive: the probe is behind them, in Redis's buffer or in ours.
 const BEHIND: Duration = Duration::from_secs(10);
 
-/// Names that a server refused, as their slot is elsewhere, are tried again after this time.
+/// Names that a server refused are tried again after this time.
 const REFUSED: Duration = Duration::from_millis(200);
 
 /// The longest pause between two attempts to connect.
@@ -174,8 +174,16 @@ impl Link {
         for (name, answer) in work.subscribe.into_iter().zip(answers) {
             match answer {
                 Ok(()) => acknowledged.push(name),
-                Err(Fault::Moved { .. } | Fault::Refused(_) | Fault::Busy(_)) => refused.push(name),
-                Err(fault) => return Err(fault),
+                Err(fault) if fault.is_of_slots() => refused.push(name),
+                Err(Fault::Busy(_)) => refused.push(name),
+                Err(fault) => {
+                    if let Fault::Refused(why) = &fault {
+                        self.core.health.is_deaf(format!("no subscription to redis: {why}"));
+                        // A new link would be told the same at once.
+                        tokio::time::sleep(REFUSED).await;
+                    }
+                    return Err(fault);
+                }
             }
         }
         self.core.subscriber.acknowledge(&self.place, self.epoch, &acknowledged);

@@ -47,11 +47,14 @@ use super::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Publis
 use crate::hub::Hub;
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Name, NodeId, Push, Result, Seq};
 use async_trait::async_trait;
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch as watch_channel;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Where Redis is, and how it is used.
 #[derive(Clone)]
@@ -213,34 +216,34 @@ impl RedisCluster {
         core.choose_seq()?;
         let mut tasks = JoinSet::new();
         let each = |core: &Arc<Core>| core.clone();
-        tasks.spawn({
+        tasks.spawn(watched(each(&core), "the slot map", {
             let core = each(&core);
             async move { core.topology.keep(&core.lanes, |fault| core.trouble(fault)).await }
-        });
-        tasks.spawn(subscriber::keep_links(each(&core)));
-        tasks.spawn({
+        }));
+        tasks.spawn(watched(each(&core), "the subscriber", subscriber::keep_links(each(&core))));
+        tasks.spawn(watched(each(&core), "the registration", {
             let core = each(&core);
             async move {
                 core.topology.known().await;
                 Registrar::new(core).run().await;
             }
-        });
-        tasks.spawn({
+        }));
+        tasks.spawn(watched(each(&core), "the lease's renewal", {
             let core = each(&core);
             async move {
                 core.topology.known().await;
                 core.keep_lease().await;
             }
-        });
-        tasks.spawn({
+        }));
+        tasks.spawn(watched(each(&core), "the watch of the other nodes", {
             let core = each(&core);
             async move {
                 core.topology.known().await;
                 core.keep_watch().await;
             }
-        });
-        tasks.spawn(each(&core).keep_reaping());
-        tasks.spawn({
+        }));
+        tasks.spawn(watched(each(&core), "the removal of dead registrations", each(&core).keep_reaping()));
+        tasks.spawn(watched(each(&core), "the state's clock", {
             let core = each(&core);
             async move {
                 loop {
@@ -248,8 +251,18 @@ impl RedisCluster {
                     core.health.tick();
                 }
             }
-        });
+        }));
         Ok(Arc::new(Self { core, tasks: Mutex::new(tasks) }))
+    }
+}
+
+/// Runs a task of the backend. All of them are to run until the node leaves: one that panics takes the node out of
+/// service, as nobody does its work any more.
+async fn watched(core: Arc<Core>, part: &'static str, task: impl Future<Output = ()>) {
+    // What a panic may leave half done is refused to callers from here on.
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        tracing::error!(part, "a task has panicked: this node takes no part in the cluster until it is restarted");
+        core.health.is_broken(part);
     }
 }
 
@@ -258,13 +271,19 @@ impl Core {
     pub(super) async fn settle(&self, audiences: &[Audience]) -> Result<()> {
         // While Redis is away nothing is written, and nobody has to queue up for it.
         self.health.present().await;
-        let written = self.hub.mark();
+        let mark = self.hub.mark();
+        let written = async {
+            mark.await.map_err(|_| Error::Unavailable("this node is stopping".to_owned()))?;
+            // What was written to a registration that others have declared dead meanwhile is in nobody's answers. A
+            // renewal that began afterwards shows that this registration stood then, or that a new one does, which
+            // holds all that the hub has.
+            let moment = Instant::now();
+            self.own.renew.notify_one();
+            self.health.lease_written_after(moment).await;
+            Ok(())
+        };
         let (written, ()) = tokio::join!(written, self.subscriber.ensure(audiences));
-        written.map_err(|_| Error::Unavailable("this node is stopping".to_owned()))?;
-        // What was written to a registration that others have declared dead meanwhile is in nobody's answers. They may
-        // do so when the lease has stood still; if it has not, or moves again, this registration stands or a new one
-        // does, which holds all that the hub has.
-        self.health.lease_younger_than(self.config.node_lease / 2).await;
+        written?;
         // The link that acknowledged may have broken while the directory was waited for.
         self.subscriber.ensure(audiences).await;
         Ok(())

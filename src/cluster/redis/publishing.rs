@@ -73,6 +73,7 @@ impl Core {
     /// and what a node may have missed at one that was replaced is a gap, which that node counts.
     async fn hand_to_bus(&self, command: &Command) -> Result<Value> {
         if self.subscriber.is_sharded() {
+            self.health.admit().await?;
             return self.lanes.run(command, Purpose::Publishing).await.map_err(unavailable);
         }
         let mut wire = self.lanes.wire_of(command.slot, Purpose::Publishing).await.map_err(unavailable)?;

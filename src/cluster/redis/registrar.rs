@@ -81,7 +81,17 @@ impl Registrar {
                 Ok(()) => {
                     pause = Duration::from_millis(50);
                     let why = self.keep().await;
-                    self.core.own.switched(None);
+                    let full = matches!(&why, Anew::Redis(fault) if fault.is_full());
+                    if full {
+                        self.core.health.is_full(why.to_string());
+                    }
+                    // First: whoever is asked while there is no registration must know that others may be missing, too.
+                    self.core.health.registration_lost();
+                    // A full Redis does not take a new one. The old one is kept alive until it does, however long that
+                    // takes: its connections are there.
+                    if !full {
+                        self.core.own.switched(None);
+                    }
                     if let Some((registration, _)) = self.standing.take() {
                         tracing::info!(%registration, reason = %why, "registering anew");
                         self.retire(registration);
@@ -91,7 +101,8 @@ impl Registrar {
                     match &why {
                         Anew::Redis(fault) => self.core.trouble(fault),
                         Anew::Unfit(_) => self.core.health.unusable(why.to_string()),
-                        Anew::Mismatch | Anew::Overflow | Anew::Lost | Anew::Reaped | Anew::Deaf => {}
+                        Anew::Deaf => self.core.health.is_deaf(format!("no subscription to redis: {why}")),
+                        Anew::Mismatch | Anew::Overflow | Anew::Lost | Anew::Reaped => {}
                     }
                     tracing::debug!(reason = %why, "not registered yet");
                     tokio::time::sleep(pause).await;
@@ -204,18 +215,21 @@ impl Registrar {
             .arg(lease_value(counter, core.subscriber.hears()))
             .arg(core.config.reap_delay.as_secs_f64());
         self.old.iter().for_each(|old| enlist.push(old.to_string()));
+        let began = Instant::now();
         let answer = self.run_command(&enlist).await;
         match answer {
             Ok(answer) if answer.as_i64() == Some(1) => {
                 core.own.switched(Some(registration.clone()));
                 core.metrics.registrations.inc();
-                core.health.registered();
+                core.health.registered(began);
                 core.own.renew.notify_one();
                 tracing::info!(%registration, "registered");
                 Ok(())
             }
             Ok(_) => {
                 core.own.switched(None);
+                // The reaper may have come by before the last keys were written; nobody else would look for them.
+                self.retire(registration.clone());
                 Err(Anew::Reaped)
             }
             Err(fault) => {
@@ -294,12 +308,16 @@ impl Registrar {
         match self.run_command(&check).await {
             Ok(answer) if answer.as_i64() == Some(1) => {
                 self.figures = figures;
+                self.core.health.has_room();
                 Ok(())
             }
             Ok(_) => Err(Anew::Mismatch),
             // Nothing was to be written that would be missed. If Redis is away, the lease shows it.
             Err(fault) => {
                 tracing::debug!(%fault, "the registration could not be compared");
+                if fault.is_full() {
+                    self.core.trouble(&fault);
+                }
                 Ok(())
             }
         }

@@ -1,4 +1,7 @@
 //! The Lua scripts: every change that must happen at once or not at all. Each says in its file what it takes and returns.
+//!
+//! Those that keep leases, write deaths down and remove what is dead are let through by a Redis that is full
+//! (`allow-oom`): otherwise its nodes would take each other for dead, and nothing would ever be freed. What they add is small.
 
 use std::sync::LazyLock;
 

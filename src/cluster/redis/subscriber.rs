@@ -458,8 +458,19 @@ pub(super) async fn keep_links(core: Arc<Core>) {
             },
             _ = hears.changed() => core.own.renew.notify_one(),
             _ = sweep.tick() => core.subscriber.sweep(&core.hub),
-            // A link's task ends only by being aborted; taken out of the set here.
-            Some(_) = tasks.join_next() => {}
+            // A link's task ends by being aborted; or by a panic, and then it is to be made again.
+            Some(ended) = tasks.join_next_with_id() => {
+                let id = match ended {
+                    Ok((id, ())) => id,
+                    Err(error) => {
+                        if error.is_panic() {
+                            tracing::error!("a subscriber's link has panicked: subscribing anew");
+                        }
+                        error.id()
+                    }
+                };
+                links.retain(|_, task| task.id() != id);
+            }
         }
     }
 }

@@ -18,6 +18,10 @@ use tokio::time::Instant;
 /// Between two looks.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 
+/// How long a node must be without a subscriber, and its counter stand still, to be dead by that: several renewals of its
+/// lease would have to be late at once.
+const SILENCE: Duration = Duration::from_millis(400);
+
 /// A longer time between two looks is a break: this process, or Redis, was not there.
 const BREAK: Duration = Duration::from_secs(1);
 
@@ -67,17 +71,13 @@ impl Core {
         let mut series = Series::begin(Instant::now(), lease);
         loop {
             tokio::time::sleep(LOOK).await;
+            // Known before the look, so that one which is not in it is truly missing.
+            let (began, own) = (Instant::now(), self.own.current());
             match self.look().await {
                 Ok(look) => {
                     self.metrics.nodes.set(look.leases.0.len() as i64);
-                    self.health.looked(&look.leases, self.hub.seq());
-                    if let Some(own) = self.own.current()
-                        && !look.leases.0.contains_key(&own)
-                        && self.own.missing(&own)
-                    {
-                        tracing::warn!(registration = %own, "redis has lost this node's registration: writing it anew");
-                        self.health.registration_lost();
-                    }
+                    self.is_in(&look.leases, own.as_ref());
+                    self.health.looked(&look.leases, own.as_ref(), began);
                     for (dead, value) in series.judge(look, Instant::now(), lease, self.own.current().as_ref()) {
                         self.bury(&dead, &value).await;
                     }
@@ -201,7 +201,7 @@ impl Series {
                 seen.silent_since.get_or_insert(now);
             }
             let still = now - seen.since >= lease;
-            let silent = seen.silent_since.is_some_and(|since| now - since >= LOOK);
+            let silent = seen.silent_since.is_some_and(|since| now - since >= SILENCE);
             if still || silent {
                 dead.push((registration.clone(), value.clone()));
             }
@@ -257,11 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn silence_and_a_still_counter_are_a_death_at_the_second_look() {
+    fn silence_and_a_still_counter_are_a_death_at_the_third_look() {
         let mut run = Run::new();
         let heard = |number: u32| look(&[("7:a", &(number / 4).to_string())], &[]);
         assert_eq!(run.looks_until_death(30, heard), None);
-        assert_eq!(run.looks_until_death(5, |_| look(&[("7:a", "killed")], &["7:a"])), Some(1));
+        assert_eq!(run.looks_until_death(5, |_| look(&[("7:a", "killed")], &["7:a"])), Some(2));
     }
 
     #[test]

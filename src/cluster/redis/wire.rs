@@ -345,6 +345,22 @@ impl Fault {
         }
     }
 
+    /// Whether Redis refused to take more into its memory, which is full.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Refused(why) if why.starts_with("OOM"))
+    }
+
+    /// Whether Redis refused a command for where its slot is, or for a Cluster that is not in order: other than for who
+    /// asked for what, that changes by itself.
+    pub(super) fn is_of_slots(&self) -> bool {
+        const CODES: [&str; 4] = ["CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"];
+        match self {
+            Self::Moved { .. } => true,
+            Self::Refused(why) => CODES.contains(&why.split(' ').next().unwrap_or_default()),
+            _ => false,
+        }
+    }
+
     /// Whether a command with this fault is known not to have been carried out.
     pub(super) fn is_certain(&self) -> bool {
         !matches!(self, Self::Unanswered(_) | Self::Unexpected(_))

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Writes a registration's death, if its lease still has the value that was seen.
 -- KEYS: leases, reaping. ARGV: the registration, the lease's value, seconds until it is reaped.
 -- Returns 1 where this call did it, else 0.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Makes a registration that is written whole the live one of its node.
 -- KEYS: leases, reaping. ARGV: the registration, when it was to be reaped, its first lease, seconds until the old ones are
 -- reaped, then the node's old registrations, listed or not.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Goes on with a reaping: puts off the moment at which somebody else may take it over.
 -- KEYS: reaping. ARGV: the registration, seconds.
 -- Returns 1, or 0 where somebody else has finished it.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Ends a reaping: the registration's keys are gone. If it was the last of its node's life, the life's end is noted, and
 -- numbers whose life ended more than a day ago are free again.
 -- KEYS: leases, reaping, seqs. ARGV: the registration, its node's number, its node's life ('' where not known), seconds to

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes a registration out of the cluster, by its own node.
 -- KEYS: leases, reaping. ARGV: the registration, seconds until another node may reap it should this one not finish.
 local now = redis.call('TIME')

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes one registration that is due over for reaping.
 -- KEYS: leases, reaping. ARGV: seconds until somebody else may take it over from this reaper.
 -- Returns the registration, or nil.
