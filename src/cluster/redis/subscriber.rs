@@ -255,6 +255,14 @@ impl Subscriber {
         }
     }
 
+    /// The hub's changes up to now were thrown away, and with them who left: looks at all audiences.
+    pub(super) fn linger_all(&self) {
+        let mut table = self.lock();
+        let audiences = table.entries.iter().filter(|(_, entry)| matches!(entry.topic, Topic::Audience(_)));
+        let names: Vec<Arc<str>> = audiences.map(|(name, _)| name.clone()).collect();
+        names.into_iter().for_each(|name| table.linger(name));
+    }
+
     /// Lets go what has lingered. Whether it is wanted again is seen under the lock that `ensure` takes.
     fn sweep(&self, hub: &Hub) {
         let map = self.topology.map();
