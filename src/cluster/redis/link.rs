@@ -1,14 +1,15 @@
 //! One link: the subscriber's connection to one server.
 //!
 //! It never comes back by itself: a link that broke, or that is found deaf, is dropped, and a new one begins with
-//! everything that is wanted by then. What may have been missed in between is a gap, and the hub is told.
+//! everything that is wanted by then. What may have been missed in between is a gap. The hub is told when it is over: who
+//! fetches anew what was missed must not miss more after that.
 
 use super::connect::Purpose;
 use super::core::Core;
 use super::envelope::Envelope;
 use super::keys::slot;
 use super::pump;
-use super::subscriber::Work;
+use super::subscriber::{Topic, Work};
 use super::topology::Place;
 use super::wire::{Command, Fault, Wire};
 use std::sync::Arc;
@@ -64,9 +65,8 @@ struct Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.wire.end();
-        let missed = self.core.subscriber.link_ended(&self.place, self.epoch);
+        self.core.subscriber.link_ended(&self.place, self.epoch);
         self.core.own.renew.notify_one();
-        self.core.hub.gap(missed.as_deref());
     }
 }
 
@@ -126,6 +126,7 @@ impl Link {
                 }
                 continue;
             }
+            self.tell_gap(work.regained);
             tokio::select! {
                 biased;
                 () = self.wire.ended() => return "lost",
@@ -134,6 +135,22 @@ impl Link {
                     return why;
                 }
             }
+        }
+    }
+
+    /// Says that pushes to these may have been missed, now that they are heard again.
+    fn tell_gap(&self, regained: Vec<Topic>) {
+        let mut audiences = Vec::with_capacity(regained.len());
+        for topic in regained {
+            match topic {
+                Topic::Audience(audience) => audiences.push(audience),
+                // Pushes to single connections come by the inbox: nobody knows for whom one may have been.
+                Topic::All | Topic::Inbox => return self.core.hub.gap(None),
+                Topic::Probe => {}
+            }
+        }
+        if !audiences.is_empty() {
+            self.core.hub.gap(Some(&audiences));
         }
     }
 
