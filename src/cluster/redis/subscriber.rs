@@ -72,6 +72,8 @@ struct Table {
     epoch: u64,
     lingering: VecDeque<(Instant, Arc<str>)>,
     inbox: Option<Arc<str>>,
+    /// The life of the server that is written to; not known in a Cluster, which has several.
+    life: Option<Arc<str>>,
 }
 
 impl Table {
@@ -408,6 +410,15 @@ impl Subscriber {
         table.want(name.clone(), Topic::Probe, &map);
     }
 
+    /// Which life of the server this node writes to. Without a Cluster it is the one to be subscribed at.
+    pub(super) fn served_by(&self, run_id: &Arc<str>) {
+        let (mut table, map) = self.table();
+        if !self.sharded && table.life.as_ref() != Some(run_id) {
+            table.life = Some(run_id.clone());
+            self.review(&table, &map);
+        }
+    }
+
     /// The slot map has changed: names whose server is another one now are for that one's link.
     fn moved(&self) {
         let (mut table, map) = self.table();
@@ -434,7 +445,9 @@ impl Subscriber {
 
     /// Looks whether the node hears everything.
     fn review(&self, table: &Table, map: &SlotMap) {
-        let linked = |place: &Place| table.links.get(place).is_some_and(|link| link.complete);
+        // A link to a server that was replaced may stand for a while, and hears nothing of what is pushed now.
+        let current = |link: &LinkState| table.life.as_ref().is_none_or(|life| *life == link.client.1);
+        let linked = |place: &Place| table.links.get(place).is_some_and(|link| link.complete && current(link));
         let inbox = table.inbox.as_ref().and_then(|inbox| table.entries.get(inbox));
         let hears = !map.places.is_empty()
             && map.places.iter().all(linked)

@@ -119,3 +119,17 @@ async fn a_name_that_is_dropped_while_its_slot_moves_is_taken_off_the_link_that_
     world.subscriber.moved();
     assert_eq!(world.subscriber.held(&place("a"), link), Some(0));
 }
+
+#[tokio::test]
+async fn a_link_to_a_server_that_was_replaced_does_not_count_as_hearing() {
+    let world = World::new(false);
+    world.subscriber.set_inbox(Seq::new(7).unwrap());
+    world.subscriber.served_by(&"first".into());
+    let old = world.link(&place("a"), "first");
+    assert!(world.subscriber.hears());
+    world.subscriber.served_by(&"second".into());
+    assert!(!world.subscriber.hears());
+    world.subscriber.link_ended(&place("a"), old);
+    world.link(&place("a"), "second");
+    assert!(world.subscriber.hears());
+}
