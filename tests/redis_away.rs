@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::api::{Api, Publisher};
 use support::http::get;
 use support::proxy::Proxy;
@@ -322,4 +322,22 @@ async fn clients_are_told_of_a_gap_when_it_is_over_and_hear_everything_after_it(
     other.api().push("news", "after").await.unwrap();
     client.hears_text("after").await;
     support::eventually::same(metric(&node, "carillon_bus_gaps_total").await, 1.0).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_ends_every_subscription_is_not_asked_without_a_pause() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::to_redis(redis.port()).await;
+    let node = Node::on(&proxy.redis_url()).await;
+    let started = Instant::now();
+    proxy.set(|rules| rules.close_at = Some("SUBSCRIBE"));
+    proxy.cut();
+    links_are_lost(&node, 8.0).await;
+    // The pauses between them: from 20 ms on, each twice the last.
+    assert!(started.elapsed() >= Duration::from_secs(1), "8 attempts in {:?}", started.elapsed());
+    proxy.set(|rules| rules.close_at = None);
+    eventually("the node is ready again", DEADLINE, async || {
+        if node.api().is_ready().await { Ok(()) } else { Err("/readyz does not say 200") }
+    })
+    .await;
 }

@@ -36,6 +36,12 @@ const REFUSED: Duration = Duration::from_millis(200);
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// The shortest one.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// A link that lived so long is replaced at once; one that did not counts as an attempt that failed.
+const LIVED: Duration = Duration::from_secs(1);
+
 /// How many probe names are tried to find one in a server's slots: enough for a server that has one slot in a thousand.
 const PROBE_NAMES: u32 = 20_000;
 
@@ -72,7 +78,7 @@ impl Drop for Link {
 
 /// Keeps a link to the server, for as long as it is polled.
 pub(super) async fn keep(core: Arc<Core>, place: Place) {
-    let mut pause = Duration::from_millis(20);
+    let mut pause = SHORTEST_PAUSE;
     let mut last: Option<Arc<Wire>> = None;
     loop {
         match core.connector.connect(&place, Purpose::Subscriber).await {
@@ -80,17 +86,19 @@ pub(super) async fn keep(core: Arc<Core>, place: Place) {
                 if let Some(last) = last.replace(wire.clone()) {
                     end_for_good(&last, &wire).await;
                 }
+                let begun = Instant::now();
                 let why = Link::begin(core.clone(), place.clone(), wire).serve().await;
                 core.metrics.link_losses.with_label_values(&[why]).inc();
                 tracing::warn!(server = %place, reason = why, "subscriber's connection given up: subscribing anew");
-                pause = Duration::from_millis(20);
+                if begun.elapsed() >= LIVED {
+                    pause = SHORTEST_PAUSE;
+                    continue;
+                }
             }
-            Err(fault) => {
-                tracing::debug!(server = %place, %fault, "no connection for the subscriber");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+            Err(fault) => tracing::debug!(server = %place, %fault, "no connection for the subscriber"),
         }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
