@@ -7,13 +7,14 @@ use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::api::{Api, Publisher};
 use support::http::get;
 use support::proxy::Proxy;
 use support::ws::nobody_is_gone;
 use support::{Census, DEADLINE, Fleet, Heard, Listener, Node, RedisServer, eventually};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Silent clients of each node, so that there is something to register again.
 const CROWD: usize = 500;
