@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::api::{Api, Publisher};
 use support::http::get;
+use support::proxy::Proxy;
 use support::ws::nobody_is_gone;
-use support::{Census, DEADLINE, Fleet, Heard, Listener, Node, eventually};
+use support::{Census, DEADLINE, Fleet, Heard, Listener, Node, RedisServer, eventually};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Silent clients of each node, so that there is something to register again.
 const CROWD: usize = 500;
@@ -324,4 +326,61 @@ async fn when_the_subscribers_connections_are_killed_no_listing_flickers_and_pus
         stage.fleet.nodes[round].api().push("quiet", &message).await.unwrap();
         support::ws::all_hear(&mut stage.crowd, &message).await;
     }
+}
+
+/// The sum of a metric over its labels.
+async fn metric(node: &Node, name: &str) -> f64 {
+    let answer = get(node.http(), "/metrics").await.unwrap();
+    let values = answer.text().lines().filter_map(|line| {
+        let (metric, value) = line.rsplit_once(' ')?;
+        (metric.split('{').next() == Some(name)).then(|| value.parse::<f64>().unwrap())
+    });
+    values.sum()
+}
+
+async fn links_are_lost(node: &Node, at_least: f64) {
+    eventually("so many of the subscriber's connections were lost", DEADLINE, async || {
+        let lost = metric(node, "carillon_bus_link_losses_total").await;
+        if lost >= at_least { Ok(()) } else { Err(format!("{lost} were lost")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_are_told_of_a_gap_when_it_is_over_and_hear_everything_after_it() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::to_redis(redis.port()).await;
+    let node = Node::start(&[("REDIS_URL", &proxy.redis_url()), ("GAP_MESSAGE", "gap")]).await;
+    let other = Node::on(&redis.url()).await;
+    let mut client = Listener::connect(node.ws(), "/?channel[]=news&channel[]=more").await;
+    proxy.set(|rules| rules.refuse = true);
+    proxy.cut();
+    links_are_lost(&node, 1.0).await;
+    other.api().push("news", "lost").await.unwrap();
+    // Had it been told already, it would hear that first.
+    client.say("nothing yet").await;
+    client.hears_text("nothing yet").await;
+    proxy.set(|rules| rules.refuse = false);
+    client.hears_text("gap").await;
+    other.api().push("news", "after").await.unwrap();
+    client.hears_text("after").await;
+    support::eventually::same(metric(&node, "carillon_bus_gaps_total").await, 1.0).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_ends_every_subscription_is_not_asked_without_a_pause() {
+    let redis = RedisServer::start().await;
+    let proxy = Proxy::to_redis(redis.port()).await;
+    let node = Node::on(&proxy.redis_url()).await;
+    let started = Instant::now();
+    proxy.set(|rules| rules.close_at = Some("SUBSCRIBE"));
+    proxy.cut();
+    links_are_lost(&node, 8.0).await;
+    // The pauses between them: from 20 ms on, each twice the last.
+    assert!(started.elapsed() >= Duration::from_secs(1), "8 attempts in {:?}", started.elapsed());
+    proxy.set(|rules| rules.close_at = None);
+    eventually("the node is ready again", DEADLINE, async || {
+        if node.api().is_ready().await { Ok(()) } else { Err("/readyz does not say 200") }
+    })
+    .await;
 }

@@ -138,20 +138,32 @@ async fn promote(replica: &RedisServer) {
     .await;
 }
 
+/// Has another one of three primaries take over the slot of a channel.
+async fn move_slot_of(channel: &str, servers: &[RedisServer]) {
+    let slot = servers[0].cli(&["CLUSTER", "KEYSLOT", &format!("carillon:channel:{channel}")]).await;
+    let owner = owner_of(slot.trim(), servers).await;
+    let new = servers[(owner + 1) % servers.len()].cli(&["CLUSTER", "MYID"]).await;
+    // No key has this slot: nodes' keys carry the tag of their number.
+    for server in [(owner + 1) % servers.len(), owner, (owner + 2) % servers.len()] {
+        servers[server].cli(&["CLUSTER", "SETSLOT", slot.trim(), "NODE", new.trim()]).await;
+    }
+}
+
+#[tokio::test]
+async fn clients_whose_channel_moves_to_another_primary_are_told_of_a_gap() {
+    let cluster = RedisCluster::start(3, 0).await;
+    let node = Node::start(&[("REDIS_URL", &cluster.url()), ("GAP_MESSAGE", "gap")]).await;
+    let mut client = Listener::connect(node.ws(), "/?channel[]=c0").await;
+    move_slot_of("c0", &cluster.servers).await;
+    client.hears_text("gap").await;
+    reaches(node.api(), "c0", &mut client, "after the move").await;
+}
+
 #[tokio::test]
 async fn slots_that_move_to_another_primary_leave_every_channel_reachable() {
     let mut stage = Stage::set(0).await;
-    let servers = &stage.cluster.servers;
-    let ids: Vec<String> = join_all(servers.iter().map(|server| server.cli(&["CLUSTER", "MYID"]))).await;
-    for channel in [0, 1, 2, 3] {
-        let topic = format!("carillon:channel:c{channel}");
-        let slot = servers[0].cli(&["CLUSTER", "KEYSLOT", &topic]).await;
-        let owner = owner_of(slot.trim(), servers).await;
-        let new = ids[(owner + 1) % servers.len()].trim();
-        // No key has this slot: nodes' keys carry the tag of their number.
-        for server in [(owner + 1) % servers.len(), owner, (owner + 2) % servers.len()] {
-            servers[server].cli(&["CLUSTER", "SETSLOT", slot.trim(), "NODE", new]).await;
-        }
+    for channel in ["c0", "c1", "c2", "c3"] {
+        move_slot_of(channel, &stage.cluster.servers).await;
     }
     stage.every_channel_is_reached("after the move").await;
     stage.everybody_is_there().await;

@@ -120,6 +120,34 @@ async fn a_redis_that_comes_back_empty_is_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn audiences_left_while_redis_was_away_are_let_go_when_it_is_back() {
+    let mut server = RedisServer::start().await;
+    let config = config(server.url());
+    let names = format!("{}channel:", config.prefix);
+    let a = Node::joined(config).await;
+    let _stays = a.connect(&[channel("stays")]).await;
+    let mut leave = Vec::new();
+    for number in 0..20 {
+        leave.push(a.connect(&[channel(&format!("left{number}"))]).await);
+    }
+    server.kill();
+    let mut state = a.cluster.state();
+    timeout(PATIENCE, state.wait_for(|state| matches!(state, State::Away(_)))).await.unwrap().unwrap();
+    // Not all at once: the first change that can't be written is the last one that is looked at.
+    let mut pace = tokio::time::interval(Duration::from_millis(10));
+    for client in leave {
+        pace.tick().await;
+        a.hub.close(client.id, 1000, "");
+    }
+    server.run_again().await;
+    a.ready().await;
+    until("only the audience with a member is subscribed", || async {
+        server.cli(&["--raw", "PUBSUB", "CHANNELS", &format!("{names}*")]).await == format!("{names}stays")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_subscriber_subscribes_again_and_no_listing_flickers() {
     let server = RedisServer::start().await;
     let config = RedisConfig { node_lease: Duration::from_secs(2), ..config(server.url()) };

@@ -24,6 +24,8 @@ pub struct Rules {
     pub hold_answers: bool,
     /// New connections are closed at once.
     pub refuse: bool,
+    /// A connection is closed when its client sends this text.
+    pub close_at: Option<&'static str>,
     /// The client's side is closed; what is under way to the server still arrives.
     abandoned: bool,
 }
@@ -82,7 +84,7 @@ impl Proxy {
 
     /// Whether a client has sent this text while requests were held.
     pub fn holds(&self, text: &str) -> bool {
-        self.shared.held.lock().unwrap().windows(text.len()).any(|window| window == text.as_bytes())
+        contains(&self.shared.held.lock().unwrap(), text)
     }
 
     /// Closes all connections on both sides; what was under way is lost.
@@ -158,9 +160,13 @@ async fn pump(
 ) {
     let (pieces, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
     let reading = read(from, pieces, rules.clone(), |piece, rules| {
-        if rules.hold_requests && direction == Direction::Requests {
+        if direction == Direction::Answers {
+            return true;
+        }
+        if rules.hold_requests {
             shared.held.lock().unwrap().extend_from_slice(piece);
         }
+        rules.close_at.is_none_or(|text| !contains(piece, text))
     });
     let writing = async {
         while let Some((due, piece)) = arriving.recv().await {
@@ -183,12 +189,16 @@ async fn pump(
     tokio::join!(reading, writing);
 }
 
-/// Takes what comes until the stream ends or the client's side is given up.
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// Takes what comes until the stream ends, the client's side is given up, or `goes_on` says no.
 async fn read(
     mut from: OwnedReadHalf,
     pieces: mpsc::Sender<(Instant, Vec<u8>)>,
     mut rules: watch::Receiver<Rules>,
-    note: impl Fn(&[u8], Rules),
+    goes_on: impl Fn(&[u8], Rules) -> bool,
 ) {
     loop {
         let mut piece = vec![0; 16 * 1024];
@@ -201,7 +211,9 @@ async fn read(
         }
         piece.truncate(length);
         let now = *rules.borrow();
-        note(&piece, now);
+        if !goes_on(&piece, now) {
+            return;
+        }
         let due = Instant::now() + now.delay;
         if pieces.send((due, piece)).await.is_err() {
             return;

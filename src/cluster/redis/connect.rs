@@ -27,7 +27,9 @@ pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const MAX_COMMANDS_WAITING: usize = 16_384;
 
 /// Messages that may wait between a subscriber's connection and the hub; more are a gap. Covers some ten milliseconds in
-/// which the pump is not scheduled. fred gives this capacity to eight channels of which we use one, 3 MB together.
+/// which the pump, which waits for nothing else, is not scheduled. fred gives this capacity to eight channels of which we
+/// use one, 3 MB together. It counts messages, not bytes: full of pushes of the default limit of 1 MiB it would hold 4 GiB,
+/// which takes seconds in which the link is read and the pump never runs.
 const SUBSCRIBER_BUFFER: usize = 4096;
 
 /// For clients that listen to nothing.

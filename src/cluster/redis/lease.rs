@@ -54,6 +54,7 @@ impl Core {
         // First, and without a registration as well: this is how the node learns that Redis is there or has changed.
         let wire = self.lanes.wire_of(slot(&leases), Purpose::Control).await?;
         self.health.connected(&wire.run_id);
+        self.subscriber.served_by(&wire.run_id);
         let Some((registration, counter)) = self.own.next_lease() else { return Ok(()) };
         let value = lease_value(counter, self.subscriber.hears());
         let renewal = Command::script(&scripts::RENEW, &[leases]).arg(registration.to_string()).arg(value);

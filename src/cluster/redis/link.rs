@@ -1,14 +1,15 @@
 //! One link: the subscriber's connection to one server.
 //!
 //! It never comes back by itself: a link that broke, or that is found deaf, is dropped, and a new one begins with
-//! everything that is wanted by then. What may have been missed in between is a gap, and the hub is told.
+//! everything that is wanted by then. What may have been missed in between is a gap. The hub is told when it is over: who
+//! fetches anew what was missed must not miss more after that.
 
 use super::connect::Purpose;
 use super::core::Core;
 use super::envelope::Envelope;
 use super::keys::slot;
 use super::pump;
-use super::subscriber::Work;
+use super::subscriber::{Topic, Work};
 use super::topology::Place;
 use super::wire::{Command, Fault, Wire};
 use std::sync::Arc;
@@ -34,6 +35,12 @@ const REFUSED: Duration = Duration::from_millis(200);
 
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The shortest one.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// A link that lived so long is replaced at once; one that did not counts as an attempt that failed.
+const LIVED: Duration = Duration::from_secs(1);
 
 /// How many probe names are tried to find one in a server's slots: enough for a server that has one slot in a thousand.
 const PROBE_NAMES: u32 = 20_000;
@@ -88,15 +95,14 @@ struct Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.wire.end();
-        let missed = self.core.subscriber.link_ended(&self.place, self.epoch);
+        self.core.subscriber.link_ended(&self.place, self.epoch);
         self.core.own.renew.notify_one();
-        self.core.hub.gap(missed.as_deref());
     }
 }
 
 /// Keeps a link to the server, for as long as it is polled.
 pub(super) async fn keep(core: Arc<Core>, place: Place) {
-    let mut pause = Duration::from_millis(20);
+    let mut pause = SHORTEST_PAUSE;
     let mut last: Option<Arc<Wire>> = None;
     loop {
         match core.connector.connect(&place, Purpose::Subscriber).await {
@@ -104,17 +110,19 @@ pub(super) async fn keep(core: Arc<Core>, place: Place) {
                 if let Some(last) = last.replace(wire.clone()) {
                     end_for_good(&last, &wire).await;
                 }
+                let begun = Instant::now();
                 let why = Link::begin(core.clone(), place.clone(), wire).serve().await;
                 core.metrics.link_losses.with_label_values(&[why.as_str()]).inc();
                 tracing::warn!(server = %place, reason = why.as_str(), "subscriber's connection given up: subscribing anew");
-                pause = Duration::from_millis(20);
+                if begun.elapsed() >= LIVED {
+                    pause = SHORTEST_PAUSE;
+                    continue;
+                }
             }
-            Err(fault) => {
-                tracing::debug!(server = %place, %fault, "no connection for the subscriber");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+            Err(fault) => tracing::debug!(server = %place, %fault, "no connection for the subscriber"),
         }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -150,6 +158,7 @@ impl Link {
                 }
                 continue;
             }
+            self.tell_gap(work.regained);
             tokio::select! {
                 biased;
                 () = self.wire.ended() => return Loss::Lost,
@@ -158,6 +167,22 @@ impl Link {
                     return why;
                 }
             }
+        }
+    }
+
+    /// Says that pushes to these may have been missed, now that they are heard again.
+    fn tell_gap(&self, regained: Vec<Topic>) {
+        let mut audiences = Vec::with_capacity(regained.len());
+        for topic in regained {
+            match topic {
+                Topic::Audience(audience) => audiences.push(audience),
+                // Pushes to single connections come by the inbox: nobody knows for whom one may have been.
+                Topic::All | Topic::Inbox => return self.core.hub.gap(None),
+                Topic::Probe => {}
+            }
+        }
+        if !audiences.is_empty() {
+            self.core.hub.gap(Some(&audiences));
         }
     }
 

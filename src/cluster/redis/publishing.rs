@@ -82,6 +82,7 @@ impl Core {
             wire.end();
             wire = self.lanes.wire_of(command.slot, Purpose::Publishing).await.map_err(unavailable)?;
             self.health.connected(&wire.run_id);
+            self.subscriber.served_by(&wire.run_id);
         }
         // Whoever was admitted before was so to what may be no more.
         self.health.admit().await?;

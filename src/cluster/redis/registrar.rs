@@ -167,6 +167,7 @@ impl Registrar {
         let started = Instant::now();
         let mut snapshot = core.hub.snapshot();
         self.waiters.append(&mut snapshot.waiters);
+        core.subscriber.linger_all();
         let mut begin = Command::keyed("HSET", &core.keys.node(registration)).arg("batch").arg("0");
         for (name, value) in [
             ("id", core.about.id.to_string()),

@@ -44,6 +44,8 @@ struct Entry {
     acknowledged: u64,
     /// It is in the queue of those to be looked at.
     lingering: bool,
+    /// It was acknowledged once, and by nobody since: pushes may have passed by, and the hub has not been told.
+    missed: bool,
     waiters: Vec<oneshot::Sender<()>>,
 }
 
@@ -56,6 +58,8 @@ struct LinkState {
     held: usize,
     /// Everything that was wanted when it began has been acknowledged.
     complete: bool,
+    /// What it hears again, to be told to the hub when it has nothing left to subscribe.
+    regained: Vec<Topic>,
     /// Its id at the server, and the server's life.
     client: (i64, Arc<str>),
     wake: Arc<Notify>,
@@ -68,6 +72,8 @@ struct Table {
     epoch: u64,
     lingering: VecDeque<(Instant, Arc<str>)>,
     inbox: Option<Arc<str>>,
+    /// The life of the server that is written to; not known in a Cluster, which has several.
+    life: Option<Arc<str>>,
 }
 
 impl Table {
@@ -92,7 +98,7 @@ impl Table {
         }
         let slot = slot(&name);
         let audience = matches!(topic, Topic::Audience(_));
-        let entry = Entry { topic, slot, acknowledged: 0, lingering: false, waiters: Vec::new() };
+        let entry = Entry { topic, slot, acknowledged: 0, lingering: false, missed: false, waiters: Vec::new() };
         self.entries.insert(name.clone(), entry);
         self.touch(&name, slot, map);
         if audience {
@@ -111,9 +117,8 @@ impl Table {
 
     fn drop_name(&mut self, name: &Arc<str>, map: &SlotMap) {
         let Some(entry) = self.entries.remove(name) else { return };
-        if self.is_acknowledged(&entry, map)
-            && let Some(link) = map.place(entry.slot).and_then(|place| self.links.get_mut(place))
-        {
+        // By epoch, not by slot: the map may be newer than what the table knows of it.
+        if let Some(link) = self.links.values_mut().find(|link| link.epoch == entry.acknowledged) {
             link.held -= 1;
         }
         self.touch(name, entry.slot, map);
@@ -125,6 +130,8 @@ impl Table {
 pub(super) struct Work {
     pub(super) subscribe: Vec<Arc<str>>,
     pub(super) unsubscribe: Vec<Arc<str>>,
+    /// With nothing left to do: what is heard again, whose pushes in between may have been missed.
+    pub(super) regained: Vec<Topic>,
 }
 
 /// The subscriptions of this node.
@@ -148,6 +155,13 @@ impl Subscriber {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table and the slot map. The map is read under the lock: whoever puts a name in by an older one is seen by
+    /// [`moved`](Self::moved), which takes the lock after every new map.
+    fn table(&self) -> (MutexGuard<'_, Table>, Arc<SlotMap>) {
+        let table = self.lock();
+        (table, self.topology.map())
     }
 
     /// Whether names are subscribed to with `SSUBSCRIBE`.
@@ -176,8 +190,7 @@ impl Subscriber {
 
     /// Sets the node's number, and with it its inbox.
     pub(super) fn set_inbox(&self, seq: Seq) {
-        let map = self.topology.map();
-        let mut table = self.lock();
+        let (mut table, map) = self.table();
         let name: Arc<str> = self.keys.inbox_topic(seq).into();
         if let Some(old) = table.inbox.replace(name.clone()) {
             table.drop_name(&old, &map);
@@ -207,8 +220,7 @@ impl Subscriber {
     /// True where all were acknowledged at once; else it waits for those that were not, and somebody has to look again.
     async fn acknowledged(&self, names: &[(Arc<str>, Topic)]) -> bool {
         let waiting: Vec<oneshot::Receiver<()>> = {
-            let map = self.topology.map();
-            let mut table = self.lock();
+            let (mut table, map) = self.table();
             let mut waiting = Vec::new();
             for (name, topic) in names {
                 table.want(name.clone(), topic.clone(), &map);
@@ -233,8 +245,7 @@ impl Subscriber {
     }
 
     fn all_acknowledged(&self, names: &[(Arc<str>, Topic)]) -> bool {
-        let map = self.topology.map();
-        let table = self.lock();
+        let (table, map) = self.table();
         names.iter().all(|(name, _)| table.entries.get(name).is_some_and(|entry| table.is_acknowledged(entry, &map)))
     }
 
@@ -253,6 +264,14 @@ impl Subscriber {
                 Change::Joined { .. } | Change::Left { .. } | Change::Opened { .. } | Change::Closed { .. } => {}
             }
         }
+    }
+
+    /// The hub's changes up to now were thrown away, and with them who left: looks at all audiences.
+    pub(super) fn linger_all(&self) {
+        let mut table = self.lock();
+        let audiences = table.entries.iter().filter(|(_, entry)| matches!(entry.topic, Topic::Audience(_)));
+        let names: Vec<Arc<str>> = audiences.map(|(name, _)| name.clone()).collect();
+        names.into_iter().for_each(|name| table.linger(name));
     }
 
     /// Lets go what has lingered. Whether it is wanted again is seen under the lock that `ensure` takes.
@@ -278,8 +297,7 @@ impl Subscriber {
 
     /// A link to `place` begins: everything that its server has to tell this node is to be subscribed.
     pub(super) fn link_begins(&self, place: &Place, client: (i64, Arc<str>), hub: &Hub) -> (u64, Arc<Notify>) {
-        let map = self.topology.map();
-        let mut table = self.lock();
+        let (mut table, map) = self.table();
         for audience in hub.local_audiences() {
             table.want(self.keys.audience_topic(&audience).into(), Topic::Audience(audience), &map);
         }
@@ -287,37 +305,29 @@ impl Subscriber {
         let (epoch, wake) = (table.epoch, Arc::new(Notify::new()));
         let here = table.entries.iter().filter(|(_, entry)| map.place(entry.slot) == Some(place));
         let dirty = here.map(|(name, _)| name.clone()).collect();
-        let state = LinkState { epoch, dirty, held: 0, complete: false, client, wake: wake.clone() };
+        let state =
+            LinkState { epoch, dirty, held: 0, complete: false, regained: Vec::new(), client, wake: wake.clone() };
         table.links.insert(place.clone(), state);
         self.review(&table, &map);
         (epoch, wake)
     }
 
-    /// A link has ended: what it acknowledged counts no more. Whose pushes may have been missed by that; `None`:
-    /// anybody's.
-    pub(super) fn link_ended(&self, place: &Place, epoch: u64) -> Option<Vec<Audience>> {
-        let map = self.topology.map();
-        let mut table = self.lock();
+    /// A link has ended: what it acknowledged counts no more, and is missed until another link acknowledges it.
+    pub(super) fn link_ended(&self, place: &Place, epoch: u64) {
+        let (mut table, map) = self.table();
         if table.links.get(place).is_some_and(|link| link.epoch == epoch) {
             table.links.remove(place);
         }
-        self.review(&table, &map);
-        let mut missed = Vec::new();
-        for entry in table.entries.values().filter(|entry| entry.acknowledged == epoch) {
-            match &entry.topic {
-                Topic::Audience(audience) => missed.push(audience.clone()),
-                // Pushes to single connections come by the inbox: nobody knows for whom one may have been.
-                Topic::All | Topic::Inbox => return None,
-                Topic::Probe => {}
-            }
+        for entry in table.entries.values_mut().filter(|entry| entry.acknowledged == epoch) {
+            entry.acknowledged = 0;
+            entry.missed = true;
         }
-        Some(missed)
+        self.review(&table, &map);
     }
 
     /// What the link has to do next, at most `at_most` names; the node's inbox first.
     pub(super) fn next_work(&self, place: &Place, epoch: u64, at_most: usize) -> Work {
-        let map = self.topology.map();
-        let mut table = self.lock();
+        let (mut table, map) = self.table();
         let table = &mut *table;
         let mut work = Work::default();
         let Some(link) = table.links.get_mut(place).filter(|link| link.epoch == epoch) else { return work };
@@ -339,6 +349,7 @@ impl Subscriber {
         }
         if work.subscribe.is_empty() && work.unsubscribe.is_empty() && link.dirty.is_empty() {
             link.complete = true;
+            work.regained = std::mem::take(&mut link.regained);
             self.review(table, &map);
         }
         work
@@ -346,14 +357,20 @@ impl Subscriber {
 
     /// The server has acknowledged these names on the link with this epoch.
     pub(super) fn acknowledge(&self, place: &Place, epoch: u64, names: &[Arc<str>]) {
-        let map = self.topology.map();
-        let mut table = self.lock();
+        let (mut table, map) = self.table();
         let table = &mut *table;
         let Some(link) = table.links.get_mut(place).filter(|link| link.epoch == epoch) else { return };
         for name in names {
             let Some(entry) = table.entries.get_mut(name) else { continue };
+            if map.place(entry.slot) != Some(place) {
+                // Its slot has moved in the meantime: only the link that has it now can speak for it.
+                continue;
+            }
             if std::mem::replace(&mut entry.acknowledged, epoch) != epoch {
                 link.held += 1;
+            }
+            if std::mem::take(&mut entry.missed) {
+                link.regained.push(entry.topic.clone());
             }
             for waiter in entry.waiters.drain(..) {
                 // Whoever waited may have given up.
@@ -386,18 +403,25 @@ impl Subscriber {
 
     /// Puts the link's probe in, and its last one out.
     pub(super) fn set_probe(&self, name: &Arc<str>, instead_of: Option<&Arc<str>>) {
-        let map = self.topology.map();
-        let mut table = self.lock();
+        let (mut table, map) = self.table();
         if let Some(old) = instead_of {
             table.drop_name(old, &map);
         }
         table.want(name.clone(), Topic::Probe, &map);
     }
 
+    /// Which life of the server this node writes to. Without a Cluster it is the one to be subscribed at.
+    pub(super) fn served_by(&self, run_id: &Arc<str>) {
+        let (mut table, map) = self.table();
+        if !self.sharded && table.life.as_ref() != Some(run_id) {
+            table.life = Some(run_id.clone());
+            self.review(&table, &map);
+        }
+    }
+
     /// The slot map has changed: names whose server is another one now are for that one's link.
     fn moved(&self) {
-        let map = self.topology.map();
-        let mut table = self.lock();
+        let (mut table, map) = self.table();
         let table = &mut *table;
         let epochs: HashMap<u64, Place> = table.links.iter().map(|(place, link)| (link.epoch, place.clone())).collect();
         for (name, entry) in &mut table.entries {
@@ -408,6 +432,7 @@ impl Subscriber {
             }
             if let Some(link) = before.and_then(|place| table.links.get_mut(place)) {
                 link.held -= 1;
+                entry.missed = true;
             }
             entry.acknowledged = 0;
             if let Some(link) = place.and_then(|place| table.links.get_mut(place)) {
@@ -420,7 +445,9 @@ impl Subscriber {
 
     /// Looks whether the node hears everything.
     fn review(&self, table: &Table, map: &SlotMap) {
-        let linked = |place: &Place| table.links.get(place).is_some_and(|link| link.complete);
+        // A link to a server that was replaced may stand for a while, and hears nothing of what is pushed now.
+        let current = |link: &LinkState| table.life.as_ref().is_none_or(|life| *life == link.client.1);
+        let linked = |place: &Place| table.links.get(place).is_some_and(|link| link.complete && current(link));
         let inbox = table.inbox.as_ref().and_then(|inbox| table.entries.get(inbox));
         let hears = !map.places.is_empty()
             && map.places.iter().all(linked)
@@ -474,3 +501,6 @@ pub(super) async fn keep_links(core: Arc<Core>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

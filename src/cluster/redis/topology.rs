@@ -123,6 +123,14 @@ impl Topology {
         self.map.borrow().clone()
     }
 
+    /// Puts the servers `a:1`, `b:1` and so on in, each with as many slots as the others.
+    #[cfg(test)]
+    pub(super) fn set_evenly(&self, names: &[&str]) {
+        let places = names.iter().map(|name| Place { host: (*name).into(), port: 1 }).collect();
+        let owners = (0..SLOTS).map(|slot| (slot * names.len() / SLOTS) as u16).collect();
+        self.map.send_replace(Arc::new(SlotMap { places, owners }));
+    }
+
     /// Tells of new maps.
     pub(super) fn changes(&self) -> watch::Receiver<Arc<SlotMap>> {
         self.map.subscribe()
