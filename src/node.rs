@@ -89,17 +89,13 @@ impl Node {
         let limits = Arc::new(config.limits.clone());
         let hub = Hub::start(limits.clone(), config.gap.clone(), config.shards, &registry)?;
 
-        let shared_port = config.http_port != 0
-            && config.ws_port == config.http_port
-            && (config.ws_host == config.http_host || config.ws_host.is_unspecified());
-        let http_host = if shared_port { config.ws_host } else { config.http_host };
-        let http = listen("HTTP_PORT", http_host, config.http_port)?;
-        let ws = if shared_port { None } else { Some(listen("WS_PORT", config.ws_host, config.ws_port)?) };
+        let http = listen("HTTP_PORT", config.http_host, config.http_port)?;
+        let ws = if config.shared_port { None } else { Some(listen("WS_PORT", config.ws_host, config.ws_port)?) };
         let metrics = match config.metrics_port {
             Some(port) => Some(listen("METRICS_PORT", config.http_host, port)?),
             None => None,
         };
-        let http_address = local_address(&http, http_host, config.http_port);
+        let http_address = local_address(&http, config.http_host, config.http_port);
         let ws_address = ws.as_ref().map_or(http_address, |ws| local_address(ws, config.ws_host, config.ws_port));
 
         let api_later = Arc::new(OnceLock::new());
@@ -141,7 +137,7 @@ impl Node {
         let _ = api_later.set(Arc::downgrade(&api));
 
         let mut tasks = JoinSet::new();
-        let surface = Surface::Full(shared_port.then(|| upgrade(sessions.clone())));
+        let surface = Surface::Full(config.shared_port.then(|| upgrade(sessions.clone())));
         tasks.spawn(api.clone().serve(http, surface, http_closes.clone()));
         if let Some(metrics) = metrics {
             tasks.spawn(api.serve(metrics, Surface::Operations, http_closes));
@@ -178,11 +174,8 @@ impl Node {
     }
 
     fn announce(&self, id: NodeId) {
-        if self.config.open_without_token {
-            tracing::warn!(
-                address = %self.http_address,
-                "the HTTP API is open to everybody who reaches this address: set HTTP_TOKEN, or HTTP_HOST=127.0.0.1"
-            );
+        for warning in &self.config.warnings {
+            tracing::warn!("{warning}");
         }
         tracing::info!(
             ws = %self.ws_address,
@@ -220,6 +213,14 @@ impl Node {
             && let Err(error) = log.set(&fresh.log)
         {
             tracing::error!(%error, "log level not changed");
+        }
+        let Secrets { api, metrics } = self.secrets.borrow().clone();
+        if (fresh.secrets.api.is_open() && !api.is_open()) || (fresh.secrets.metrics.is_open() && !metrics.is_open()) {
+            tracing::error!(
+                "configuration not reloaded: a token that was set is gone, which would open what it guards to everybody; \
+                 a file that is being written may be empty for a moment, else restart without the token"
+            );
+            return;
         }
         let secrets = take_over(&self.secrets, fresh.secrets);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);

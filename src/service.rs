@@ -4,13 +4,16 @@
 //! limited for all of them is in this place.
 
 use crate::cluster::{Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
-use crate::model::{Audience, AudienceKind, ConnectionId, Error, Limits, Name, Push, Result};
+use crate::model::{Audience, AudienceKind, ConnectionId, Error, Limits, Name, Push, Result, Target};
 use prometheus::{IntCounterVec, Opts, Registry};
 use std::sync::Arc;
 use tokio::sync::watch;
 
 /// The close code of a connection that was closed through an API: its purpose is fulfilled (RFC 6455, section 7.4.1).
 const CLOSED_BY_API: u16 = 1000;
+
+/// What the label `reason` of a push that was not taken can be; [`refusal`] chooses.
+const REFUSALS: [&str; 4] = ["unknown_connection", "unavailable", "no_answer", "limit"];
 
 /// The interfaces that backends use; a label of the metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +23,8 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    const ALL: [Self; 1] = [Self::Actions];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Actions => "actions",
@@ -59,6 +64,14 @@ impl Service {
         )?;
         registry.register(Box::new(pushes.clone()))?;
         registry.register(Box::new(refused.clone()))?;
+        for dialect in Dialect::ALL {
+            for target in Target::KINDS {
+                pushes.with_label_values(&[dialect.as_str(), target]);
+            }
+            for reason in REFUSALS {
+                refused.with_label_values(&[dialect.as_str(), reason]);
+            }
+        }
         Ok(Arc::new(Self { cluster, limits, pushes, refused }))
     }
 
@@ -79,17 +92,10 @@ impl Service {
     pub async fn push(&self, dialect: Dialect, push: Push) -> Result<Published> {
         let target = push.target.kind();
         let published = self.publish(push).await;
-        let refused = match &published {
-            Ok(Published::Taken) => {
-                self.pushes.with_label_values(&[dialect.as_str(), target]).inc();
-                return published;
-            }
-            Ok(Published::UnknownConnection) => "unknown_connection",
-            Err(Error::Unavailable(_)) => "unavailable",
-            Err(Error::NoAnswer { .. }) => "no_answer",
-            Err(Error::Limit(_)) => "limit",
-        };
-        self.refused.with_label_values(&[dialect.as_str(), refused]).inc();
+        match refusal(&published) {
+            None => self.pushes.with_label_values(&[dialect.as_str(), target]).inc(),
+            Some(reason) => self.refused.with_label_values(&[dialect.as_str(), reason]).inc(),
+        }
         published
     }
 
@@ -170,5 +176,34 @@ impl Service {
             self.cluster.audiences(AudienceKind::Channel)
         )?;
         Ok(Stats { nodes, store, channels })
+    }
+}
+
+/// Why a push was not taken, in the words of the metrics; `None` where it was.
+fn refusal(published: &Result<Published>) -> Option<&'static str> {
+    match published {
+        Ok(Published::Taken) => None,
+        Ok(Published::UnknownConnection) => Some("unknown_connection"),
+        Err(Error::Unavailable(_)) => Some("unavailable"),
+        Err(Error::NoAnswer { .. }) => Some("no_answer"),
+        Err(Error::Limit(_)) => Some("limit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn every_refusal_has_a_label_that_is_there_from_the_start() {
+        let all = [
+            Ok(Published::UnknownConnection),
+            Err(Error::Unavailable(String::new())),
+            Err(Error::NoAnswer { node: String::new(), waited: Duration::ZERO }),
+            Err(Error::Limit(String::new())),
+        ];
+        assert_eq!(all.each_ref().map(refusal), REFUSALS.map(Some));
+        assert_eq!(refusal(&Ok(Published::Taken)), None);
     }
 }

@@ -19,7 +19,7 @@ async fn every_fault_is_reported_at_once_with_name_value_and_what_is_allowed() {
         ("MAX_PUSH", "a lot", "1MiB"),
         ("MAX_CHANNELS", "0", "from 1"),
         ("MAX_CONNECTIONS", "-5", "whole number"),
-        ("PING_INTERVAL", "often", "10s"),
+        ("PING_INTERVAL", "often", "25s"),
         ("NODE_LEASE", "10ms", "2s"),
         ("DRAIN_PERIOD", "1.5 fortnights", "10s"),
         ("CLIENT_PROFILES", "/=nonsense", "channel"),
@@ -27,6 +27,10 @@ async fn every_fault_is_reported_at_once_with_name_value_and_what_is_allowed() {
         ("LOG_FORMAT", "xml", "json"),
         ("REDIS_ALLOW_EVICTION", "perhaps", "true"),
         ("WORKERS", "many", "whole number"),
+        ("REDIS_CA", "/nowhere/ca.pem", "readable file"),
+        ("REDIS_PREFIX", "a{b}", "braces"),
+        ("HTTP_PARAM", "a b&", "letters"),
+        ("ALLOWED_ORIGINS", "example.org", "scheme://host"),
     ];
     let environment: Vec<(&str, &str)> = faults.iter().map(|(name, value, _)| (*name, *value)).collect();
     let finished = finish(carillon(&[], &environment)).await;
@@ -36,6 +40,66 @@ async fn every_fault_is_reported_at_once_with_name_value_and_what_is_allowed() {
         let line = line.unwrap_or_else(|| panic!("{name} is not reported: {}", finished.stderr));
         assert!(line.contains(value) && line.contains(allowed), "{name}: {line}");
     }
+}
+
+#[tokio::test]
+async fn what_is_no_value_of_its_kind_is_a_fault() {
+    for (name, value, allowed) in [
+        ("LOG", "information", "debug"),
+        ("LOG", "info,carilon", "debug"),
+        ("PING_INTERVAL", "1ms", "500ms"),
+        ("HTTP_PARAM", "action", "not action"),
+        ("CLIENT_PROFILES", "live=channel", "does not begin with /"),
+        ("REDIS_URL", "redis://127.0.0.1/abc", "number of a database"),
+        ("METRICS_PORT", "8080", "not WS_PORT or HTTP_PORT"),
+        ("GAP_CLOSE", "maybe", "true or false"),
+    ] {
+        let finished = finish(carillon(&[], &[(name, value)])).await;
+        assert_eq!(finished.code, 2, "{name}={value}: {}", finished.stderr);
+        let line = finished.stderr.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line.contains(allowed), "{name}={value}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_for_both_has_one_address_and_without_a_token_that_is_loopback() {
+    let port = free_port().to_string();
+    let both = [("WS_PORT", port.as_str()), ("HTTP_PORT", port.as_str())];
+    let mut node = Node::spawn(&[("WS_HOST", ""), ("HTTP_HOST", ""), both[0], both[1]]);
+    node.listening().await;
+    assert!(node.http().ip().is_loopback() && node.ws() == node.http(), "{} {}", node.ws(), node.http());
+    let mut listener = Listener::connect(node.ws(), "/?channel[]=news").await;
+    node.api().push("news", "hello").await.unwrap();
+    listener.hears_text("hello").await;
+
+    let finished = finish(carillon(&[], &[("WS_HOST", "0.0.0.0"), both[0], both[1]])).await;
+    assert_eq!(finished.code, 2);
+    assert!(finished.stderr.contains("WS_HOST") && finished.stderr.contains("HTTP_TOKEN"), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn what_an_operator_should_know_is_in_the_log() {
+    let mut node = Node::spawn(&[("HTTP_HOST", "0.0.0.0"), ("WS_PORT", "0"), ("PORT", "00")]);
+    node.listening().await;
+    for warning in ["HTTP_TOKEN", "PORT wins"] {
+        assert!(node.log().iter().any(|line| line.contains("WARN") && line.contains(warning)), "{:?}", node.log());
+    }
+}
+
+#[tokio::test]
+async fn a_reload_never_opens_what_a_token_guarded() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    fs::write(&file, "old").unwrap();
+    let node = Node::start(&[("HTTP_TOKEN_FILE", file.to_str().unwrap())]).await;
+    fs::write(&file, "").unwrap();
+    node.signal(Signal::HUP);
+    eventually("the log says why nothing has changed", DEADLINE, async || {
+        node.log().iter().any(|line| line.contains("not reloaded")).then_some(()).ok_or("it does not")
+    })
+    .await;
+    assert_eq!(node.api().call("action=getConnections").await.unwrap()["message"], "access deny");
+    node.api().response("action=getConnections&token=old").await.unwrap();
 }
 
 #[tokio::test]

@@ -345,6 +345,21 @@ async fn a_push_over_the_queues_limit_is_dropped_and_counted_and_told() {
     assert_eq!(world.metric("carillon_bus_gaps_total"), 1.0);
 }
 
+#[tokio::test]
+async fn changes_that_wait_to_be_written_are_counted() {
+    let world = World::new().await;
+    let waiting = || world.metric("carillon_registration_queue_changes");
+    world.open(&[channel("a")]);
+    assert_eq!(waiting(), 0.0, "nobody writes them");
+    world.hub.start_journal();
+    world.open(&[channel("a"), channel("b")]);
+    assert_eq!(waiting(), 3.0);
+    drop(world.hub.take_changes(1));
+    assert_eq!(waiting(), 2.0);
+    drop(world.hub.snapshot());
+    assert_eq!(waiting(), 0.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_may_close_whom_it_concerns() {
     let world = World::with(Limits::default(), GapPolicy::Close).await;

@@ -103,21 +103,32 @@ impl Bodies {
     }
 }
 
-/// A body whose first character is `{` is JSON whatever its type says: `curl -d` calls everything a form.
+/// The parameters in a body, by its media type (RFC 9110, section 8.3):
+///
+/// - JSON (`application/json`, `…+json`): the members of an object.
+/// - A form, or no type at all: the members of an object where it begins with `{`, as `curl -d` and PHP's stream wrapper
+///   call everything a form for which nobody named a type; else a form.
+/// - Anything else is refused. A call carried out without what is in its body, a push without its message, would look
+///   done to its caller.
+///
+/// Nothing but white space is no parameters, whatever its type.
 fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Query, BodyError> {
     let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let media_type = media_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let media_type = media_type.to_ascii_lowercase();
     let text = body.trim_ascii();
     if text.is_empty() {
         return Ok(Query::default());
     }
-    if media_type.starts_with(b"multipart/") {
-        return Err(BodyError::Unsupported(String::from_utf8_lossy(media_type).into_owned()));
+    if media_type.ends_with(b"/json") || media_type.ends_with(b"+json") {
+        return parse_json(text).map_err(BodyError::Json);
     }
-    if text.starts_with(b"{") || media_type.ends_with(b"/json") || media_type.ends_with(b"+json") {
-        parse_json(text).map_err(BodyError::Json)
-    } else {
-        Query::parse(text).map_err(BodyError::Form)
+    match media_type.as_slice() {
+        b"" | b"application/x-www-form-urlencoded" if text.starts_with(b"{") => {
+            parse_json(text).map_err(BodyError::Json)
+        }
+        b"" | b"application/x-www-form-urlencoded" => Query::parse(text).map_err(BodyError::Form),
+        other => Err(BodyError::Unsupported(String::from_utf8_lossy(other).into_owned())),
     }
 }
 
@@ -250,6 +261,9 @@ mod tests {
                 r#"{"a":"1","b":"-2","c":"1","d":"0","f":["1",""],"g":{"h":[]},"i":"1.5"}"#,
             ),
             ("application/vnd.api+json", "{}", "[]"),
+            ("Application/X-WWW-Form-Urlencoded;charset=UTF-8", "a=1", r#"{"a":"1"}"#),
+            ("Application/JSON", "{}", "[]"),
+            ("text/plain", " ", "[]"),
         ] {
             assert_eq!(read(media_type, body).as_deref(), Ok(expected), "{body}");
         }
@@ -262,13 +276,22 @@ mod tests {
             ("application/json", "a=1", "body is not a JSON object: expected value at line 1 column 1"),
             ("", r#"{"a":1"#, "body is not a JSON object: EOF while parsing an object at line 1 column 6"),
             ("", r#"{"a":1} x"#, "body is not a JSON object: trailing characters at line 1 column 9"),
-            (
-                "multipart/form-data; boundary=x",
-                "--x",
-                "body of type multipart/form-data is not taken: send a form (application/x-www-form-urlencoded) or JSON",
-            ),
         ] {
             assert_eq!(read(media_type, body), Err(expected.to_owned()), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_a_form_nor_json_is_refused_by_its_type() {
+        for (media_type, shown, body) in [
+            ("multipart/form-data; boundary=x", "multipart/form-data", "--x"),
+            ("text/plain", "text/plain", "a=1"),
+            ("Text/Plain;charset=UTF-8", "text/plain", r#"{"a":1}"#),
+            ("application/octet-stream", "application/octet-stream", "a=1"),
+            ("json", "json", "{}"),
+        ] {
+            let why = "is not taken: send a form (application/x-www-form-urlencoded) or JSON";
+            assert_eq!(read(media_type, body), Err(format!("body of type {shown} {why}")), "{media_type}");
         }
     }
 

@@ -14,11 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-fn hub() -> (Arc<Hub>, Registry) {
-    let registry = Registry::new();
-    (Hub::start(Arc::new(Limits::default()), GapPolicy::Count, 1, &registry).unwrap(), registry)
-}
-
 /// A node alone with three connections: 1 in `a`, 2 in `a` and `ж/"`, 3 in nothing.
 pub(super) fn service() -> Arc<Service> {
     limited(Limits { max_push: 10, max_channels: 3, ..Limits::default() })
@@ -26,19 +21,28 @@ pub(super) fn service() -> Arc<Service> {
 
 /// The same with other limits.
 pub(super) fn limited(limits: Limits) -> Arc<Service> {
-    let (hub, registry) = hub();
+    let (limits, registry) = (Arc::new(limits), Registry::new());
+    let hub = Hub::start(limits.clone(), GapPolicy::Count, 1, &registry).unwrap();
     for channels in [&["a"][..], &["a", "ж/\""], &[]] {
         let audiences = channels.iter().map(|name| Audience::channel(Name::new(name).unwrap())).collect();
         hub.open(Opening { details: "{}".into(), audiences, greeting: Vec::new() }).unwrap();
     }
-    let counters = NodeCounters { connections: 3, accepted: 4, closed: 1, workers: 2, ..NodeCounters::default() };
+    let counters = NodeCounters {
+        connections: 3,
+        accepted: 4,
+        closed: 1,
+        workers: 2,
+        hits: 5,
+        misses: 6,
+        ..NodeCounters::default()
+    };
     let about = About {
         id: NodeId::random().unwrap(),
         address: String::new(),
         start_time: 7,
         counters: Arc::new(move || counters),
     };
-    Service::new(Embedded::new(hub, about), Arc::new(limits), &registry).unwrap()
+    Service::new(Embedded::new(hub, about), limits, &registry).unwrap()
 }
 
 /// A directory that fails after so many pages, and a bus that takes nothing.

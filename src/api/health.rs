@@ -10,9 +10,14 @@ pub(super) struct Health {
 }
 
 impl Health {
+    /// Whether the node is about to stop.
+    pub(super) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Why the node is not ready; `None` where it is.
     pub(super) fn unready(&self) -> Option<String> {
-        if *self.draining.borrow() {
+        if self.is_draining() {
             return Some("stopping".to_owned());
         }
         match &*self.state.borrow() {

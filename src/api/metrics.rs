@@ -4,6 +4,7 @@
 //! asked for: those of the runtime, and those of the whole cluster, which every node shows alike.
 
 use super::answer::{self, Answer, Content};
+use super::health::Health;
 use crate::service::Service;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -89,6 +90,7 @@ impl Drop for Active<'_> {
 pub(super) struct Metrics {
     registry: Registry,
     ready: IntGauge,
+    draining: IntGauge,
     workers: IntGauge,
     tasks: IntGauge,
     service: Arc<Service>,
@@ -108,6 +110,7 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), commit]).set(1);
         Ok(Self {
             ready: gauge(registry, "carillon_ready", "1 where /readyz says so, else 0.")?,
+            draining: gauge(registry, "carillon_draining", "1 from the order to stop to the end, else 0.")?,
             workers: gauge(registry, "carillon_worker_threads", "Worker threads of the runtime.")?,
             tasks: gauge(registry, "carillon_tasks", "Tasks alive in the runtime.")?,
             service,
@@ -116,9 +119,10 @@ impl Metrics {
         })
     }
 
-    pub(super) async fn answer(&self, ready: bool) -> Answer {
+    pub(super) async fn answer(&self, health: &Health) -> Answer {
         let runtime = Handle::current().metrics();
-        self.ready.set(i64::from(ready));
+        self.ready.set(i64::from(health.unready().is_none()));
+        self.draining.set(i64::from(health.is_draining()));
         self.workers.set(signed(runtime.num_workers() as u64));
         self.tasks.set(signed(runtime.num_alive_tasks() as u64));
         let mut families = self.registry.gather();
@@ -139,8 +143,8 @@ struct ClusterMetrics {
     nodes: IntGauge,
     channels: IntGauge,
     memory: IntGauge,
-    hits: IntGauge,
-    misses: IntGauge,
+    hits: IntCounter,
+    misses: IntCounter,
     start_time: IntGauge,
     /// When they were read.
     read: Option<Instant>,
@@ -150,12 +154,16 @@ impl ClusterMetrics {
     fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let gauge = |name, help| gauge(&registry, name, help);
+        let counter = |name, help| counter(&registry, name, help);
         Ok(Self {
             nodes: gauge("carillon_cluster_nodes", "Live nodes of the cluster.")?,
             channels: gauge("carillon_cluster_channels", "Channels with members anywhere in the cluster.")?,
             memory: gauge("carillon_store_memory_bytes", "Memory that the store behind the directory uses.")?,
-            hits: gauge("carillon_store_hits", "Look-ups of keys that were there, since the store started.")?,
-            misses: gauge("carillon_store_misses", "Look-ups of keys that were not there, since the store started.")?,
+            hits: counter("carillon_store_hits_total", "Look-ups of keys that were there, by the store's own count.")?,
+            misses: counter(
+                "carillon_store_misses_total",
+                "Look-ups of keys that were not there, by the store's own count.",
+            )?,
             start_time: gauge("carillon_store_start_time_seconds", "When the store started, in seconds since 1970.")?,
             read: None,
             registry,
@@ -170,8 +178,8 @@ impl ClusterMetrics {
                     self.nodes.set(signed(stats.nodes.len() as u64));
                     self.channels.set(signed(stats.channels.len() as u64));
                     self.memory.set(signed(stats.store.memory));
-                    self.hits.set(signed(stats.store.hits));
-                    self.misses.set(signed(stats.store.misses));
+                    show(&self.hits, stats.store.hits);
+                    show(&self.misses, stats.store.misses);
                     self.start_time.set(signed(stats.store.start_time));
                     self.read = Some(Instant::now());
                 }
@@ -181,6 +189,12 @@ impl ClusterMetrics {
         }
         if self.read.is_some() { self.registry.gather() } else { Vec::new() }
     }
+}
+
+/// Shows what somebody else has counted. Nobody gathers in between.
+fn show(counter: &IntCounter, total: u64) {
+    counter.reset();
+    counter.inc_by(total);
 }
 
 fn signed(figure: u64) -> i64 {

@@ -86,7 +86,7 @@ impl Api {
                 Some(why) => answer::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
             }),
             "/metrics" => Some(if self.admits_metrics(parts) {
-                self.metrics.answer(self.health.unready().is_none()).await
+                self.metrics.answer(&self.health).await
             } else {
                 let mut denied = answer::text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
                 denied.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

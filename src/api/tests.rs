@@ -91,7 +91,12 @@ async fn requests_go_where_their_query_body_and_path_say() {
     assert_eq!(message(&server.get("/", "").await), "action param must be set");
     assert_eq!(message(&server.get("/?action=x", "").await), "wrong x action");
     assert_eq!(message(&server.post("/?x=1", "application/json", r#"{"action":"y"}"#).await), "wrong y action");
-    assert_eq!(message(&server.post("/?action=x", "text/plain", "action=y").await), "wrong x action");
+    assert_eq!(
+        message(&server.post("/?action=push&to=all", "text/plain", "message=y").await),
+        "body of type text/plain is not taken: send a form (application/x-www-form-urlencoded) or JSON"
+    );
+    let untyped = server.raw("POST / HTTP/1.0\r\ncontent-length: 14\r\n\r\n{\"action\":\"z\"}").await;
+    assert_eq!(message(&untyped), "wrong z action");
     assert_eq!(
         message(&server.post("/", "application/json", "[").await).split(':').next(),
         Some("body is not a JSON object")
@@ -203,7 +208,8 @@ async fn readiness_says_why_not_and_liveness_stays() {
     let unready = server.get("/readyz", "").await;
     assert!(unready.starts_with("HTTP/1.1 503 ") && unready.ends_with("not ready: stopping\n"), "{unready}");
     assert!(server.get("/livez", "").await.starts_with("HTTP/1.1 200 "));
-    assert!(server.get("/metrics", "").await.contains("\ncarillon_ready 0\n"));
+    let metrics = server.get("/metrics", "").await;
+    assert!(metrics.contains("\ncarillon_ready 0\n") && metrics.contains("\ncarillon_draining 1\n"), "{metrics}");
 
     for (state, why) in [
         (State::Away("redis refuses writes".to_owned()), Some("redis refuses writes")),
@@ -227,6 +233,9 @@ async fn metrics_show_server_process_and_cluster() {
         "carillon_http_requests_active 1\n",
         "carillon_cluster_channels 2\n",
         "carillon_cluster_nodes 1\n",
+        "carillon_draining 0\n",
+        "carillon_store_hits_total 5\n",
+        "carillon_store_misses_total 6\n",
         "carillon_store_memory_bytes ",
         "carillon_tasks ",
         "carillon_worker_threads ",

@@ -26,7 +26,7 @@ pub(super) fn apply(hub: &Hub, act: &Act) -> Result<u64, Outcome> {
         Act::CloseAudience { audience, code, reason } => Ok(hub.close_audience(audience, *code, reason)),
         Act::Join { connection, audiences } => hub.join(*connection, audiences).map_err(|error| match error {
             JoinError::Unknown => Outcome::Unknown,
-            JoinError::TooMany(_) => Outcome::Refused(format!("connection {connection}: {error}")),
+            JoinError::TooMany { .. } => Outcome::Refused(format!("connection {connection}: {error}")),
         }),
         Act::Leave { connection, audiences } => hub.leave(*connection, audiences).ok_or(Outcome::Unknown),
     }

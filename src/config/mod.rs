@@ -16,7 +16,7 @@ use envconfig::Envconfig;
 use parse::Reader;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use variables::Raw;
 
@@ -56,8 +56,10 @@ pub struct Config {
     pub http_host: IpAddr,
     /// The HTTP port; 0 takes a free one. May be the WebSocket port.
     pub http_port: u16,
-    /// Whether the HTTP port is reachable from elsewhere without a token: a warning at start.
-    pub open_without_token: bool,
+    /// Whether the two are one port; they have the same address then.
+    pub shared_port: bool,
+    /// What an operator should know of these settings, for the log.
+    pub warnings: Vec<String>,
     /// A port of its own for `/metrics`, `/livez` and `/readyz`, on the HTTP port's address.
     pub metrics_port: Option<u16>,
     /// Name of the query parameter that holds the token.
@@ -121,13 +123,30 @@ impl Config {
         let any: IpAddr = IpAddr::from([0, 0, 0, 0]);
         let default_http_host = if secrets.api.is_open() { IpAddr::from([127, 0, 0, 1]) } else { any };
         let http_host = read.address("HTTP_HOST", raw.http_host, default_http_host);
-        if raw.port.is_some() && raw.ws_port.is_some() && raw.port != raw.ws_port {
-            tracing::warn!("both PORT and WS_PORT are set: PORT wins");
+        let http_port = read.port("HTTP_PORT", raw.http_port, 8080);
+        let mut warnings = Vec::new();
+        if let (Some(port), Some(ws_port)) = (&raw.port, &raw.ws_port)
+            && port != ws_port
+        {
+            warnings.push(format!("both PORT ({port}) and WS_PORT ({ws_port}) are set: PORT wins"));
         }
         let ws_port = match raw.port {
             Some(port) => read.port("PORT", Some(port), 8090),
             None => read.port("WS_PORT", raw.ws_port, 8090),
         };
+        let shared_port = ws_port == http_port && http_port != 0;
+        // Whoever shares the port shares its address, and that of the API is the one to be careful with.
+        let ws_host = match raw.ws_host {
+            Some(host) if shared_port => read.same_address("WS_HOST", host, http_host),
+            None if shared_port => http_host,
+            host => read.address("WS_HOST", host, any),
+        };
+        if secrets.api.is_open() && !http_host.is_loopback() {
+            warnings.push(format!(
+                "the HTTP API is open to everybody who reaches {http_host}: set HTTP_TOKEN, or HTTP_HOST=127.0.0.1"
+            ));
+        }
+        let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
         let limits = Limits {
             max_message: read.bytes("MAX_MESSAGE", raw.max_message, defaults.max_message, 1),
             max_push: read.bytes("MAX_PUSH", raw.max_push, defaults.max_push, 1),
@@ -136,7 +155,7 @@ impl Config {
             max_channels: read.number("MAX_CHANNELS", raw.max_channels, defaults.max_channels, 1..=1_000_000),
             max_unsent: read.bytes("MAX_UNSENT", raw.max_unsent, defaults.max_unsent, 0),
             max_connections: read.number("MAX_CONNECTIONS", raw.max_connections, 0, 0..=usize::MAX),
-            ping_interval: read.duration("PING_INTERVAL", raw.ping_interval, defaults.ping_interval),
+            ping_interval: read.interval("PING_INTERVAL", raw.ping_interval, defaults.ping_interval),
             hub_queue: read.bytes("HUB_QUEUE", raw.hub_queue, defaults.hub_queue, 1 << 16),
             act_timeout: read.duration("ACT_TIMEOUT", raw.act_timeout, defaults.act_timeout),
             connect_timeout: read.duration("CONNECT_TIMEOUT", raw.connect_timeout, defaults.connect_timeout),
@@ -155,20 +174,21 @@ impl Config {
         let redis = RedisConfig {
             url: String::new(),
             prefix: read.prefix("REDIS_PREFIX", raw.redis_prefix, &redis.prefix),
-            ca: raw.redis_ca.map(PathBuf::from),
+            ca: raw.redis_ca.and_then(|path| read.file("REDIS_CA", path)),
             node_lease: read.lease("NODE_LEASE", raw.node_lease, redis.node_lease),
             allow_eviction: read.flag("REDIS_ALLOW_EVICTION", raw.redis_allow_eviction),
             pool_size: read.number("REDIS_POOL", raw.redis_pool, redis.pool_size, 1..=1000),
             reap_delay: redis.reap_delay,
         };
         let config = Self {
-            ws_host: read.address("WS_HOST", raw.ws_host, any),
+            ws_host,
             ws_port,
             http_host,
-            http_port: read.port("HTTP_PORT", raw.http_port, 8080),
-            open_without_token: secrets.api.is_open() && !http_host.is_loopback(),
-            metrics_port: raw.metrics_port.map(|port| read.port("METRICS_PORT", Some(port), 0)),
-            token_param: raw.http_param.unwrap_or_else(|| "token".to_owned()),
+            http_port,
+            shared_port,
+            warnings,
+            metrics_port,
+            token_param: read.parameter("HTTP_PARAM", raw.http_param, "token"),
             profiles: read.value("CLIENT_PROFILES", raw.client_profiles, Profiles::default()),
             limits,
             gap,

@@ -4,8 +4,13 @@ use crate::cluster::redis::SHORTEST_LEASE;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+/// The shortest time between two pings: the shards look for who is due five times a second.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Everything that is wrong with the environment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -17,6 +22,11 @@ impl Faults {
         let secret = name.contains("TOKEN") || name.contains("REDIS_URL");
         let shown = if secret { "(not shown)".to_owned() } else { format!("{:?}", shortened(value)) };
         self.0.push(format!("{name}={shown}: allowed is {allowed}"));
+    }
+
+    /// For a value whose own parser says what is wrong with it.
+    fn wrong(&mut self, name: &str, value: &str, why: &str) {
+        self.0.push(format!("{name}={:?}: {why}", shortened(value)));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,6 +84,46 @@ impl Reader {
         self.read(name, text, default, "a port, 0 to 65535", |text| text.parse().ok())
     }
 
+    /// An address that has to be `other`, as one port can't have two.
+    pub(super) fn same_address(&mut self, name: &str, text: String, other: IpAddr) -> IpAddr {
+        let address = self.address(name, Some(text.clone()), other);
+        if address != other {
+            let allowed =
+                format!("{other}, the HTTP port's address, as the two share their port (HTTP_HOST, HTTP_TOKEN)");
+            self.faults.add(name, &text, &allowed);
+        }
+        other
+    }
+
+    /// A port that is none of the others.
+    pub(super) fn other_port(&mut self, name: &str, text: String, others: &[u16]) -> u16 {
+        let port = self.port(name, Some(text.clone()), 0);
+        if port != 0 && others.contains(&port) {
+            self.faults.add(name, &text, "a port that is not WS_PORT or HTTP_PORT");
+        }
+        port
+    }
+
+    /// The name of a query parameter that is not one of the APIs' own.
+    pub(super) fn parameter(&mut self, name: &str, text: Option<String>, default: &str) -> String {
+        let allowed = "letters, digits, - and _, and not action, event, to or message";
+        self.read(name, text, default.to_owned(), allowed, |text| {
+            let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+            (plain && !["action", "event", "to", "message"].contains(&text)).then(|| text.to_owned())
+        })
+    }
+
+    /// The path of a file that can be read.
+    pub(super) fn file(&mut self, name: &str, path: String) -> Option<PathBuf> {
+        match std::fs::read(&path) {
+            Ok(_) => Some(PathBuf::from(path)),
+            Err(error) => {
+                self.faults.add(name, &path, &format!("the path of a readable file ({error})"));
+                None
+            }
+        }
+    }
+
     pub(super) fn number<N: FromStr + PartialOrd + fmt::Display>(
         &mut self,
         name: &str,
@@ -92,6 +142,14 @@ impl Reader {
 
     pub(super) fn duration(&mut self, name: &str, text: Option<String>, default: Duration) -> Duration {
         self.read(name, text, default, "a time such as 500ms, 10s or 2m (a bare number is seconds)", parse_duration)
+    }
+
+    /// None at all, or one that is not shorter than what the hub's own clock can tell.
+    pub(super) fn interval(&mut self, name: &str, text: Option<String>, default: Duration) -> Duration {
+        let allowed = format!("0, or a time of at least {SHORTEST_INTERVAL:?}, such as 25s");
+        self.read(name, text, default, &allowed, |text| {
+            parse_duration(text).filter(|interval| interval.is_zero() || *interval >= SHORTEST_INTERVAL)
+        })
     }
 
     pub(super) fn lease(&mut self, name: &str, text: Option<String>, default: Duration) -> Duration {
@@ -120,7 +178,7 @@ impl Reader {
         match text.parse() {
             Ok(value) => value,
             Err(error) => {
-                self.faults.add(name, &text, &error.to_string());
+                self.faults.wrong(name, &text, &error.to_string());
                 default
             }
         }
@@ -129,16 +187,30 @@ impl Reader {
     pub(super) fn filter(&mut self, name: &str, text: Option<String>, default: &str) -> String {
         let allowed = "error, warn, info, debug, trace, or a list such as info,carillon::cluster=debug";
         self.read(name, text, default.to_owned(), allowed, |text| {
-            text.parse::<tracing_subscriber::filter::Targets>().ok().map(|_| text.to_owned())
+            // A bare word that is no level would be taken for a module's name, and nothing else be logged.
+            let part = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+            let fits = text.split(',').all(part) && text.parse::<Targets>().is_ok();
+            fits.then(|| text.to_owned())
         })
     }
 
     /// The URL as it is; what is wrong with it is noted.
     pub(super) fn redis_url(&mut self, name: &str, text: String) -> String {
         let schemes = ["redis", "rediss", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster"];
-        let fits = url::Url::parse(&text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
+        let fits = url::Url::parse(&text).is_ok_and(|url| {
+            let database = url.path().trim_start_matches('/');
+            let numbered = database.is_empty() || database.parse::<u8>().is_ok();
+            schemes.contains(&url.scheme()) && url.has_host() && numbered
+        });
         if !fits {
-            self.faults.add(name, &text, &format!("a URL with a host and one of the schemes {}", schemes.join(", ")));
+            self.faults.add(
+                name,
+                &text,
+                &format!(
+                    "a URL with a host, a number of a database or none, and one of the schemes {}",
+                    schemes.join(", ")
+                ),
+            );
         }
         text
     }

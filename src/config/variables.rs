@@ -48,7 +48,7 @@ macro_rules! variables {
 }
 
 variables! {
-    "WS_HOST" ws_host "0.0.0.0" "Address that the WebSocket port listens on."
+    "WS_HOST" ws_host "0.0.0.0" "Address that the WebSocket port listens on; that of the HTTP port where they are one port."
     "WS_PORT" ws_port "8090" "The WebSocket port. It may be the HTTP port too; 0 takes a free one."
     "PORT" port "" "Another name for `WS_PORT`; it wins if both are set."
     "HTTP_HOST" http_host "127.0.0.1 without a token, 0.0.0.0 with one" "Address that the HTTP port listens on."
@@ -58,9 +58,9 @@ variables! {
     "HTTP_PARAM" http_param "token" "Name of the query parameter that holds the token. `Authorization: Bearer` is taken as well."
     "METRICS_PORT" metrics_port "" "A port of its own for `/metrics`, `/livez` and `/readyz`."
     "METRICS_TOKEN" metrics_token "" "The bearer token that `/metrics` asks for. Without it the page is open."
-    "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix; the longest prefix wins, on whole path segments."
+    "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix (`/live=channel`; `channel` is the only profile there is); the longest prefix wins, on whole path segments."
     "ALLOWED_ORIGINS" allowed_origins "" "Origins (`https://example.org`) that browsers may connect from, separated by commas. Without any, all."
-    "REDIS_URL" redis_url "" "The cluster's Redis: `redis://`, `rediss://` (TLS), `redis-sentinel://` or `redis-cluster://`. Without it the node runs alone, its state embedded."
+    "REDIS_URL" redis_url "" "The cluster's Redis: `redis://`, `redis-sentinel://` or `redis-cluster://`, with TLS `rediss://`, `rediss-sentinel://` or `rediss-cluster://`. Without it the node runs alone, its state embedded."
     "REDIS_PREFIX" redis_prefix "carillon:" "In front of every key and pub/sub channel; two clusters on one Redis need two."
     "REDIS_CA" redis_ca "" "File with the certificates (PEM) that the Redis server's must be signed by, instead of the system's."
     "REDIS_POOL" redis_pool "8" "Redis connections for reads and housekeeping, beside those for registration, publishing and subscriptions."
@@ -75,7 +75,7 @@ variables! {
     "HUB_QUEUE" hub_queue "64MiB" "Pushes that may wait in this node for their sockets; beyond it they are dropped and counted as a gap."
     "GAP_MESSAGE" gap_message "" "A text that is sent to connections that may have missed a push."
     "GAP_CLOSE" gap_close "false" "Whether connections that may have missed a push are closed with 4009."
-    "PING_INTERVAL" ping_interval "25s" "Time between two pings to a client; one that is silent for two more is dead. 0 sends none."
+    "PING_INTERVAL" ping_interval "25s" "Time between two pings to a client; one that is silent for two more is dead. 0 sends none, else at least 500ms."
     "HANDSHAKE_TIMEOUT" handshake_timeout "10s" "Time a client has for sending its request's headers."
     "CONNECT_TIMEOUT" connect_timeout "5s" "How long a new connection waits for Redis to take it before it is refused with 503."
     "ACT_TIMEOUT" act_timeout "2s" "How long a call waits for another node's answer."

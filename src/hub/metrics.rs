@@ -22,6 +22,7 @@ pub(super) struct HubMetrics {
     pub(super) messages_per_write: Histogram,
     pub(super) unsent: IntGauge,
     pub(super) queued: IntGauge,
+    pub(super) journal: IntGauge,
     pub(super) slow_consumers: IntCounter,
     pub(super) latency: Histogram,
     pub(super) gaps: IntCounter,
@@ -72,6 +73,10 @@ impl HubMetrics {
             )?,
             unsent: gauge("carillon_unsent_bytes", "Bytes that sockets are owed and the kernel has not taken yet.")?,
             queued: gauge("carillon_hub_queue_bytes", "Bytes of pushes that wait in the hub for its shards.")?,
+            journal: gauge(
+                "carillon_registration_queue_changes",
+                "Changes that wait to be written to Redis; beyond 65536 they are dropped and everything is written anew.",
+            )?,
             slow_consumers: counter(
                 "carillon_slow_consumers_total",
                 "Connections closed because they did not read what they were sent.",

@@ -11,9 +11,11 @@
 
 mod backlog;
 pub mod frame;
+mod gap;
 mod inbox;
 mod journal;
 mod metrics;
+mod refusal;
 mod roster;
 mod shard;
 mod socket;
@@ -21,6 +23,7 @@ mod socket;
 use crate::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeCounters, Push, Seq, Target};
 use bytes::Bytes;
 use inbox::{Budget, Command, Inbox, Parcel, To};
+use journal::Journal;
 use metrics::HubMetrics;
 use roster::Roster;
 use shard::Shard;
@@ -28,7 +31,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
+pub use gap::GapPolicy;
 pub use journal::{Change, Changes, Snapshot};
+pub use refusal::{Full, JoinError};
 pub use socket::{CloseReason, Socket};
 
 /// A push as it came off the bus.
@@ -49,32 +54,6 @@ pub struct Opening {
     pub audiences: Vec<Audience>,
     /// Frames that come before any push, encoded.
     pub greeting: Vec<Bytes>,
-}
-
-/// The node has as many connections as it may have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Full;
-
-/// Why a connection can't become a member.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum JoinError {
-    /// It isn't here.
-    #[error("there is no such connection")]
-    Unknown,
-    /// It would be in more channels than this, [`Limits::max_channels`].
-    #[error("more than MAX_CHANNELS, {0}, channels")]
-    TooMany(usize),
-}
-
-/// What is done to connections that may have missed a push; they are counted in any case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GapPolicy {
-    /// Nothing else.
-    Count,
-    /// They are sent this frame.
-    Tell(Bytes),
-    /// They are closed with 4009, so that their clients fetch the whole state anew.
-    Close,
 }
 
 /// A node's own sockets.
@@ -255,7 +234,8 @@ impl Hub {
 
     /// Turns the journal on; a hub whose state is embedded keeps none.
     pub fn start_journal(&self) {
-        self.inner.roster().journal.get_or_insert_default();
+        let waiting = self.inner.metrics.journal.clone();
+        self.inner.roster().journal.get_or_insert_with(|| Journal::new(waiting));
     }
 
     /// Waits until [`take_changes`](Self::take_changes) has something. Cancel-safe; for one task.
@@ -310,6 +290,9 @@ impl Hub {
     pub fn deliver(&self, delivery: Delivery) {
         let inner = &*self.inner;
         let Delivery { push, taken_at } = delivery;
+        let charge = inner.budget.charge(push.payload.len());
+        // Encoded before the lock is taken: it may be a megabyte.
+        let frame = if charge.is_some() { frame::message(push.opcode, &push.payload) } else { Bytes::new() };
         let roster = inner.roster();
         let to = match &push.target {
             Target::All => Some(To::All),
@@ -327,7 +310,7 @@ impl Hub {
             return;
         };
         inner.metrics.hits.inc();
-        let Some(charge) = inner.budget.charge(push.payload.len()) else {
+        let Some(charge) = charge else {
             if inner.metrics.dropped.get() == 0 {
                 tracing::warn!(
                     limit = inner.limits.hub_queue,
@@ -344,7 +327,7 @@ impl Hub {
             to,
             exclude: push.exclude.connections.iter().filter_map(own).collect(),
             exclude_audiences: push.exclude.users.iter().filter_map(user).collect(),
-            frame: frame::message(push.opcode, &push.payload),
+            frame,
             taken_at,
             _charge: charge,
         });
@@ -375,12 +358,15 @@ impl Hub {
     /// This node's own figures, as far as the hub has them.
     pub fn counters(&self) -> NodeCounters {
         let metrics = &self.inner.metrics;
-        let accepted = metrics.accepted.get();
-        let connections = self.inner.roster().len() as u64;
+        // Both change under the roster's lock.
+        let (connections, accepted) = {
+            let roster = self.inner.roster();
+            (roster.len() as u64, metrics.accepted.get())
+        };
         NodeCounters {
             connections,
             accepted,
-            closed: accepted - connections,
+            closed: accepted.saturating_sub(connections),
             hits: metrics.hits.get(),
             misses: metrics.misses.get(),
             joins: metrics.joins.get(),
@@ -427,8 +413,9 @@ impl Hub {
             return Err(JoinError::Unknown);
         }
         let channels = roster.channels_with(counter, audiences).ok_or(JoinError::Unknown)?;
-        if channels > inner.limits.max_channels {
-            return Err(JoinError::TooMany(inner.limits.max_channels));
+        let limit = inner.limits.max_channels;
+        if channels > limit {
+            return Err(JoinError::TooMany { channels, limit });
         }
         let mut joined = 0;
         for audience in audiences {

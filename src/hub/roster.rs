@@ -227,6 +227,7 @@ impl Roster {
 mod tests {
     use super::*;
     use crate::hub::journal::Changes;
+    use prometheus::IntGauge;
     use std::collections::{BTreeMap, BTreeSet};
 
     fn channel(name: &str) -> Audience {
@@ -244,7 +245,7 @@ mod tests {
     #[test]
     fn random_changes_leave_the_same_as_a_plain_model_and_the_journal_tells_them_all() {
         let mut roster = Roster::new();
-        roster.journal = Some(Journal::default());
+        roster.journal = Some(Journal::new(IntGauge::new("waiting", "w").unwrap()));
         let mut model: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
         let mut state = 0x9e37_79b9_7f4a_7c15;
         for _ in 0..20_000 {

@@ -17,6 +17,9 @@ pub enum Target {
 }
 
 impl Target {
+    /// What [`kind`](Self::kind) can be.
+    pub const KINDS: [&str; 7] = ["all", "channel", "user", "group", "device", "several", "connection"];
+
     /// The word for it in metrics.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -75,5 +78,20 @@ impl Push {
             payload: Bytes::from(payload.into().into_bytes()),
             opcode: Opcode::Text,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::AudienceKind;
+
+    #[test]
+    fn every_target_has_one_of_the_words_for_it() {
+        let audience = |kind| Audience { kind, name: Name::new("a").unwrap() };
+        let audiences = AudienceKind::ALL.map(|kind| Target::Audience(audience(kind)));
+        let connection = Target::Connection(ConnectionId::from_u64(1).unwrap());
+        let all = [Target::All].into_iter().chain(audiences).chain([Target::Audiences(Vec::new()), connection]);
+        assert_eq!(all.map(|target| target.kind()).collect::<Vec<_>>(), Target::KINDS);
     }
 }

@@ -30,7 +30,7 @@ use crate::model::Limits;
 use handshake::Refusal;
 use origins::AllowedOrigins;
 use profiles::Profiles;
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -55,6 +55,7 @@ pub struct Sessions {
     limits: Arc<Limits>,
     settings: Settings,
     refused: IntCounterVec,
+    received: IntCounter,
 }
 
 impl Sessions {
@@ -74,6 +75,11 @@ impl Sessions {
         for label in Refusal::LABELS {
             refused.with_label_values(&[label]);
         }
-        Ok(Arc::new(Self { hub, cluster, limits, settings, refused }))
+        let received = IntCounter::new(
+            "carillon_received_bytes_total",
+            "Bytes read from WebSocket connections, their handshakes left out.",
+        )?;
+        registry.register(Box::new(received.clone()))?;
+        Ok(Arc::new(Self { hub, cluster, limits, settings, refused, received }))
     }
 }

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use fastwebsockets::upgrade::UpgradeFut;
 use hyper::upgrade::Parts;
 use hyper_util::rt::TokioIo;
+use prometheus::IntCounter;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -118,6 +119,7 @@ impl Session {
             return Turn::Wait;
         }
         self.socket.heard();
+        self.member.sessions().received.inc_by(bytes.len() as u64);
         let profile = self.member.profile();
         let max_message = self.member.sessions().limits.max_message;
         let mut replies = Vec::new();
@@ -154,7 +156,7 @@ impl Session {
         }
         self.socket.shutdown_write();
         // Over the time: the client does not end its half, so it is ended for it.
-        let _ = timeout(LINGER, drain(&self.socket)).await;
+        let _ = timeout(LINGER, drain(&self.socket, &self.member.sessions().received)).await;
     }
 }
 
@@ -165,12 +167,15 @@ async fn readable(socket: &Socket) -> io::Result<()> {
 }
 
 /// Reads and throws away, up to the end of the stream or [`LINGER_BYTES`].
-async fn drain(socket: &Socket) {
+async fn drain(socket: &Socket, received: &IntCounter) {
     let mut drained = 0;
     while drained < LINGER_BYTES && readable(socket).await.is_ok() {
         match READ.with_borrow_mut(|scratch| socket.stream().try_read(scratch)) {
             Ok(0) => return,
-            Ok(length) => drained += length,
+            Ok(length) => {
+                drained += length;
+                received.inc_by(length as u64);
+            }
             Err(error) if is_transient(&error) => {}
             Err(_) => return,
         }

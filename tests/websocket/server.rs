@@ -87,10 +87,11 @@ impl Server {
     }
 
     /// A figure without labels.
-    pub(crate) fn gauge(&self, metric: &str) -> f64 {
+    pub(crate) fn figure(&self, metric: &str) -> f64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == metric).expect(metric);
-        family.get_metric()[0].get_gauge().get_value()
+        let metric = &family.get_metric()[0];
+        metric.get_counter().get_value() + metric.get_gauge().get_value()
     }
 
     /// Waits until one connection has ended for this reason.

@@ -5,7 +5,7 @@
 //!
 //! | `stats` | `/metrics` |
 //! |---|---|
-//! | `cache_info.num_hits`, `.num_misses` | `carillon_store_hits`, `carillon_store_misses` |
+//! | `cache_info.num_hits`, `.num_misses` | `carillon_store_hits_total`, `carillon_store_misses_total` |
 //! | `cache_info.num_inserts` | sum of `carillon_joins_total` |
 //! | `cache_info.num_entries`, length of `channels` and of `cache_list` | `carillon_cluster_channels` |
 //! | `cache_info.start_time` | `carillon_store_start_time_seconds` |

@@ -183,6 +183,11 @@ async fn every_call_has_its_answer() {
             "",
             no("4 channels are more than MAX_CHANNELS, 3"),
         ),
+        (
+            "action=subscribe&connection=2&channel[]=c&channel[]=d",
+            "",
+            no("connection 2: it would be in 4 channels, which are more than MAX_CHANNELS, 3"),
+        ),
         ("action=unsubscribe&connection=3&channel=c", "", done.into()),
         ("action=unsubscribe&connection=99&channel=c", "", bare.into()),
         ("action=close&to=connection&connection=3", "", done.into()),
@@ -209,11 +214,11 @@ async fn stats_has_the_keys_of_the_original_in_their_order() {
     let expected = format!(
         concat!(
             r#"{{"status":true,"response":{{"status":true,"channels":["a","ж/\""],"cache_info":{{"num_slots":0,"ttl":0,"#,
-            r#""num_hits":0,"num_misses":0,"num_inserts":0,"num_entries":2,"expunges":0,"start_time":7,"mem_size":768,"#,
+            r#""num_hits":5,"num_misses":6,"num_inserts":0,"num_entries":2,"expunges":0,"start_time":7,"mem_size":768,"#,
             r#""memory_type":"embedded","cache_list":[{},{}],"deleted_list":[],"slot_distribution":{{}}}},"#,
             r#""ws_server":{{"start_time":7,"connection_num":3,"accept_count":4,"close_count":1,"worker_num":2,"#,
             r#""idle_worker_num":2,"tasking_num":0,"request_count":0,"worker_request_count":0,"#,
-            r#""worker_dispatch_count":0,"coroutine_num":0}}}}}}"#
+            r#""worker_dispatch_count":11,"coroutine_num":0}}}}}}"#
         ),
         entry("a"),
         entry("ж/\"")

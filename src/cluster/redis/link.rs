@@ -47,6 +47,30 @@ pub(super) struct Heard {
     pub(super) probe: AtomicU64,
 }
 
+/// Why a link was given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Loss {
+    /// The connection ended, or a command on it failed.
+    Lost,
+    /// It stands, and nothing comes through it any more.
+    Deaf,
+    /// The server counts other subscriptions on it than this node does.
+    Miscounted,
+}
+
+impl Loss {
+    pub(super) const ALL: [Self; 3] = [Self::Lost, Self::Deaf, Self::Miscounted];
+
+    /// The label `reason` of `carillon_bus_link_losses_total`.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Deaf => "deaf",
+            Self::Miscounted => "miscounted",
+        }
+    }
+}
+
 /// A link that is there; its end is told to the table whatever ends it.
 struct Link {
     core: Arc<Core>,
@@ -81,8 +105,8 @@ pub(super) async fn keep(core: Arc<Core>, place: Place) {
                     end_for_good(&last, &wire).await;
                 }
                 let why = Link::begin(core.clone(), place.clone(), wire).serve().await;
-                core.metrics.link_losses.with_label_values(&[why]).inc();
-                tracing::warn!(server = %place, reason = why, "subscriber's connection given up: subscribing anew");
+                core.metrics.link_losses.with_label_values(&[why.as_str()]).inc();
+                tracing::warn!(server = %place, reason = why.as_str(), "subscriber's connection given up: subscribing anew");
                 pause = Duration::from_millis(20);
             }
             Err(fault) => {
@@ -114,7 +138,7 @@ impl Link {
     }
 
     /// Serves the link until it ends; why it did.
-    async fn serve(mut self) -> &'static str {
+    async fn serve(mut self) -> Loss {
         self.choose_probe();
         let mut tick = interval(PROBE);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -122,13 +146,13 @@ impl Link {
             let work = self.core.subscriber.next_work(&self.place, self.epoch, BATCH);
             if !work.subscribe.is_empty() || !work.unsubscribe.is_empty() {
                 if self.carry_out(work).await.is_err() {
-                    return "lost";
+                    return Loss::Lost;
                 }
                 continue;
             }
             tokio::select! {
                 biased;
-                () = self.wire.ended() => return "lost",
+                () = self.wire.ended() => return Loss::Lost,
                 () = self.wake.notified() => {}
                 _ = tick.tick() => if let Some(why) = self.check().await {
                     return why;
@@ -167,7 +191,7 @@ impl Link {
     }
 
     /// Looks whether the link still hears what it should; why not, if it doesn't.
-    async fn check(&mut self) -> Option<&'static str> {
+    async fn check(&mut self) -> Option<Loss> {
         let held = self.core.subscriber.held(&self.place, self.epoch);
         match self.wire.subscriptions().await {
             // A slot that moved away and back between two looks at the map has taken its subscriptions along.
@@ -175,12 +199,12 @@ impl Link {
                 // A name that moved is noticed by the table as well; what counts is what it holds now.
                 if self.core.subscriber.held(&self.place, self.epoch) == held {
                     tracing::debug!(?held, counted, "the server counts other subscriptions than this node");
-                    return Some("miscounted");
+                    return Some(Loss::Miscounted);
                 }
             }
             Ok(_) => {}
             Err(Fault::Refused(_)) => {}
-            Err(_) => return Some("lost"),
+            Err(_) => return Some(Loss::Lost),
         }
         self.choose_probe();
         let messages = self.heard.messages.load(Ordering::Relaxed);
@@ -189,7 +213,7 @@ impl Link {
         }
         if let Some((since, before)) = self.out {
             let limit = if messages == before { DEAF } else { BEHIND };
-            return (since.elapsed() >= limit).then_some("deaf");
+            return (since.elapsed() >= limit).then_some(Loss::Deaf);
         }
         let name = self.probe.clone()?;
         self.sent += 1;

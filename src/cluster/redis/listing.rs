@@ -216,7 +216,7 @@ impl Core {
     async fn write<T: Clone>(&self, sets: Vec<Set<T>>, pages: &Sender<T>) -> Result<()> {
         let first = |set: Set<T>| async {
             let (whole, scanning) = set.commands;
-            let step = Command::script(&scripts::PAGE, &[set.key.clone()]);
+            let step = Command::script(&scripts::PAGE, std::slice::from_ref(&set.key));
             let step = if set.size <= WHOLE { step.arg(whole) } else { step.arg(scanning).arg("0").arg(SCAN) };
             self.page(&step).await.map(|page| (set, page)).map_err(unavailable)
         };
@@ -238,8 +238,10 @@ impl Core {
                 if seen.is_none() || cursor == "0" {
                     break;
                 }
-                let step =
-                    Command::script(&scripts::PAGE, &[set.key.clone()]).arg(set.commands.1).arg(cursor).arg(SCAN);
+                let step = Command::script(&scripts::PAGE, std::slice::from_ref(&set.key))
+                    .arg(set.commands.1)
+                    .arg(cursor)
+                    .arg(SCAN);
                 (cursor, counters) = self.page(&step).await.map_err(unavailable)?;
             }
         }

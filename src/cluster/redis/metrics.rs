@@ -1,6 +1,7 @@
 //! The backend's metrics.
 
 use super::connect::Purpose;
+use super::link::Loss;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
 };
@@ -11,6 +12,9 @@ const COMMAND_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
 
 /// Changes in one batch of the registration.
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0];
+
+/// From a push's time on a loopback to a subscriber that Redis is about to cut off.
+const LAG_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0];
 
 /// What the backend counts.
 pub(super) struct RedisMetrics {
@@ -24,6 +28,8 @@ pub(super) struct RedisMetrics {
     pub(super) deaths: IntCounter,
     pub(super) reaped: IntCounter,
     pub(super) received: IntCounter,
+    /// From a push's publishing, on whatever node, to its arrival here.
+    pub(super) lag: Histogram,
     pub(super) published: IntCounter,
     pub(super) unreadable: IntCounter,
     pub(super) lagged: IntCounter,
@@ -58,6 +64,14 @@ impl RedisMetrics {
             (purpose, seconds.with_label_values(&label), errors.with_label_values(&label))
         };
         let losses = Opts::new("carillon_bus_link_losses_total", "Subscriber connections lost or given up, by reason.");
+        let losses = register(registry, IntCounterVec::new(losses, &["reason"])?)?;
+        for why in Loss::ALL {
+            losses.with_label_values(&[why.as_str()]);
+        }
+        let lag = HistogramOpts::new(
+            "carillon_bus_lag_seconds",
+            "Time from taking a push, on whatever node, to its arrival here, by Redis's clock.",
+        );
         let batches =
             HistogramOpts::new("carillon_registration_batch_changes", "Changes written to Redis in one batch.");
         Ok(Self {
@@ -69,13 +83,14 @@ impl RedisMetrics {
             deaths: counter("carillon_node_deaths_total", "Other nodes' deaths that this node wrote to Redis.")?,
             reaped: counter("carillon_registrations_reaped_total", "Dead registrations that this node cleaned up.")?,
             received: counter("carillon_bus_received_total", "Messages received from the bus.")?,
+            lag: register(registry, Histogram::with_opts(lag.buckets(LAG_BUCKETS.to_vec()))?)?,
             published: counter("carillon_bus_published_total", "Messages that the bus took from this node.")?,
             unreadable: counter("carillon_bus_unreadable_total", "Messages skipped as of another version or program.")?,
             lagged: counter(
                 "carillon_bus_lagged_total",
                 "Messages dropped because they came faster than they were read.",
             )?,
-            link_losses: register(registry, IntCounterVec::new(losses, &["reason"])?)?,
+            link_losses: losses,
             topics: gauge("carillon_bus_topics", "Pub/sub names this node is or wants to be subscribed to.")?,
             acts_refused: counter("carillon_bus_acts_refused_total", "Requests not carried out: late, or too many.")?,
         })

@@ -52,6 +52,7 @@ fn take(core: &Arc<Core>, message: Message, epoch: u64, heard: &Heard) {
                 _ => false,
             };
             if right {
+                core.metrics.lag.observe(core.clock.now().saturating_sub(taken_at) as f64 / 1e6);
                 core.hub.deliver(Delivery { push, taken_at: core.clock.to_local(taken_at) });
             } else {
                 core.metrics.unreadable.inc();
