@@ -192,7 +192,7 @@ async fn health_finds_the_node_of_its_machine_by_the_nodes_variables() {
         &[("HTTP_HOST", "127.0.0.2"), ("HTTP_PORT", own.as_str())][..],
         &[("HTTP_HOST", "127.0.0.2"), ("METRICS_PORT", &metrics)],
         &[("HTTP_HOST", "127.0.0.2"), ("HTTP_PORT", &shared), ("WS_HOST", "127.0.0.2"), ("WS_PORT", &shared)],
-        &[("HTTP_HOST", "::1"), ("HTTP_PORT", &shared), ("WS_HOST", "0.0.0.0"), ("WS_PORT", &shared)],
+        &[("HTTP_HOST", "0.0.0.0"), ("HTTP_PORT", &shared), ("WS_HOST", "0.0.0.0"), ("WS_PORT", &shared)],
     ] {
         let _node = Node::start(environment).await;
         let finished = finish(carillon(&["health"], environment)).await;

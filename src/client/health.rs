@@ -43,18 +43,11 @@ pub(super) async fn health(api: &Api, health: &Health, output: &mut Output) -> R
 
 /// The health pages of a node with this configuration, asked from its own machine.
 fn of_this_machine(config: &Config) -> Result<Url, Failure> {
-    let (host, port) = match config.metrics_port {
-        Some(port) => (config.http_host, port),
-        // One port for everything, which the WebSocket's wider address then holds.
-        None if config.ws_port == config.http_port && config.ws_host.is_unspecified() => {
-            (config.ws_host, config.http_port)
-        }
-        None => (config.http_host, config.http_port),
-    };
+    let port = config.metrics_port.unwrap_or(config.http_port);
     if port == 0 {
         return Err(Failure::Usage("the node's port is 0, so the system chose one: name it with --api".into()));
     }
-    let host = match host {
+    let host = match config.http_host {
         IpAddr::V4(any) if any.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
         IpAddr::V6(any) if any.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
         one => one,
@@ -69,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_node_of_this_machine_is_asked_where_its_variables_say() {
-        let cases: [(&[(&str, &str)], &str); 10] = [
+        let cases: [(&[(&str, &str)], &str); 8] = [
             (&[], DEFAULT_API),
             (&[("HTTP_PORT", "9000")], "http://127.0.0.1:9000/"),
             (&[("HTTP_HOST", "0.0.0.0")], DEFAULT_API),
@@ -77,9 +70,7 @@ mod tests {
             (&[("HTTP_HOST", "10.1.2.3")], "http://10.1.2.3:8080/"),
             (&[("HTTP_TOKEN", "secret")], DEFAULT_API),
             (&[("HTTP_HOST", "10.1.2.3"), ("HTTP_PORT", "0"), ("METRICS_PORT", "9001")], "http://10.1.2.3:9001/"),
-            (&[("HTTP_HOST", "10.1.2.3"), ("PORT", "8080")], DEFAULT_API),
-            (&[("HTTP_HOST", "::"), ("WS_HOST", "::"), ("WS_PORT", "8080")], "http://[::1]:8080/"),
-            (&[("HTTP_HOST", "10.1.2.3"), ("WS_HOST", "10.1.2.4"), ("WS_PORT", "8080")], "http://10.1.2.3:8080/"),
+            (&[("HTTP_HOST", "10.1.2.3"), ("HTTP_PORT", "9000"), ("PORT", "9000")], "http://10.1.2.3:9000/"),
         ];
         let config = |variables: &[(&str, &str)]| {
             Config::from_variables(variables.iter().map(|&(name, value)| (name.into(), value.into()))).unwrap()
