@@ -30,9 +30,11 @@ Examples:
 
 Exit codes:
   0  done
-  1  refused by the server, or the output could not be written
-  2  wrong usage
-  3  not reachable: no server there, no answer in time, or the connection was lost";
+  1  refused by the server; a node that could not start; output that could not be written
+  2  wrong usage, or a node's configuration with faults
+  3  not reachable: no server there, no answer in time, or the connection was lost
+
+The options of a client command follow it: carillon COMMAND --help shows them.";
 
 /// A WebSocket push server: backends push over HTTP, browsers and devices listen.
 ///
@@ -40,9 +42,6 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "carillon", version = VERSION.as_str(), after_help = AFTER_HELP)]
 pub struct Cli {
-    /// How to reach a running node.
-    #[command(flatten)]
-    pub options: ClientOptions,
     /// What to do; `None` runs a node.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -63,30 +62,31 @@ pub enum Command {
     },
     /// A client's command.
     #[command(flatten)]
-    Client(ClientCommand),
+    Client(Box<ClientCommand>),
 }
 
-/// How a client reaches a node, and how it prints.
+/// How a client reaches a node, and how it prints. Options of the client commands alone: what a node is told is in its
+/// environment, and one that took `--token` without a word would be open.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of all client commands")]
 pub struct ClientOptions {
     /// The node's HTTP API
-    #[arg(long, global = true, value_name = "URL", env = "CARILLON_API", value_parser = http_url, default_value = DEFAULT_API)]
+    #[arg(long, value_name = "URL", env = "CARILLON_API", value_parser = http_url, default_value = DEFAULT_API)]
     pub api: Url,
     /// The node's HTTP_TOKEN; others on this machine can see it in the list of processes, so prefer --token-file
-    #[arg(long, global = true, env = "CARILLON_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "CARILLON_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// A file with the token; goes before --token
-    #[arg(long, global = true, value_name = "FILE", env = "CARILLON_TOKEN_FILE")]
+    #[arg(long, value_name = "FILE", env = "CARILLON_TOKEN_FILE")]
     pub token_file: Option<OsString>,
     /// How to print results
-    #[arg(long, global = true, value_enum, default_value_t = Format::Lines)]
+    #[arg(long, value_enum, default_value_t = Format::Lines)]
     pub format: Format,
     /// The same as --format json
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub json: bool,
     /// How long to wait for an answer, in seconds
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     pub timeout: Duration,
 }
 
@@ -120,29 +120,33 @@ pub enum ClientCommand {
     /// List the channels that somebody is subscribed to, with the number of their connections
     ///
     /// Lines: name and number. JSON: an object with every channel's connection ids.
-    Channels {
-        /// Only this channel
-        #[arg(value_parser = name)]
-        name: Option<Name>,
-    },
+    Channels(Channels),
     /// List the ids of the open connections
-    Connections {
-        /// Only those that are subscribed to this channel
-        #[arg(long, value_parser = name)]
-        channel: Option<Name>,
-        /// Print only how many there are
-        #[arg(long)]
-        count: bool,
-    },
+    Connections(Connections),
     /// Close a connection, or every connection of a channel
     Close(Close),
     /// Print the cluster's figures
-    Stats,
+    Stats(ClientOptions),
     /// Ask a node whether it is ready; the exit code is the answer (for health checks of containers)
     ///
-    /// Without --api and CARILLON_API it asks the node of this machine, at the port that the node's own METRICS_PORT
-    /// or HTTP_PORT names, or 8080.
+    /// Without --api and CARILLON_API it asks the node of this machine, where that listens by its own variables
+    /// (METRICS_PORT, HTTP_HOST, HTTP_PORT …), or on 127.0.0.1:8080.
     Health(Health),
+}
+
+impl ClientCommand {
+    /// How the node is reached and results are printed.
+    pub fn options(&self) -> &ClientOptions {
+        match self {
+            Self::Listen(command) => &command.options,
+            Self::Push(command) => &command.options,
+            Self::Channels(command) => &command.options,
+            Self::Connections(command) => &command.options,
+            Self::Close(command) => &command.options,
+            Self::Stats(options) => options,
+            Self::Health(command) => &command.options,
+        }
+    }
 }
 
 /// What `carillon listen` can be told.
@@ -160,9 +164,13 @@ pub struct Listen {
     /// Connect again when the connection is lost or could not be made
     ///
     /// After 0.5 s, then twice as long each time up to 30 s, less a random part. It ends where coming back would be
-    /// wrong: after a close with code 1000 or 1008, and when the handshake is refused with a 4xx.
+    /// wrong: after a close with code 1000 or 1008, and when the handshake is answered with any status but 101, 408, 429
+    /// and 5xx.
     #[arg(long)]
     pub reconnect: bool,
+    /// How the node is reached.
+    #[command(flatten)]
+    pub options: ClientOptions,
 }
 
 /// What `carillon push` can be told.
@@ -189,6 +197,34 @@ pub struct Push {
     pub exclude: Vec<ConnectionId>,
     /// The message, UTF-8; without one, or as -, it is read from the standard input, less one newline at its end
     pub message: Option<String>,
+    /// How the node is reached.
+    #[command(flatten)]
+    pub options: ClientOptions,
+}
+
+/// What `carillon channels` can be told.
+#[derive(Debug, Args)]
+pub struct Channels {
+    /// Only this channel
+    #[arg(value_parser = name)]
+    pub name: Option<Name>,
+    /// How the node is reached.
+    #[command(flatten)]
+    pub options: ClientOptions,
+}
+
+/// What `carillon connections` can be told.
+#[derive(Debug, Args)]
+pub struct Connections {
+    /// Only those that are subscribed to this channel
+    #[arg(long, value_parser = name)]
+    pub channel: Option<Name>,
+    /// Print only how many there are
+    #[arg(long)]
+    pub count: bool,
+    /// How the node is reached.
+    #[command(flatten)]
+    pub options: ClientOptions,
 }
 
 /// What `carillon close` can be told.
@@ -201,6 +237,9 @@ pub struct Close {
     /// The channel whose connections are closed
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub channel: Option<Name>,
+    /// How the node is reached.
+    #[command(flatten)]
+    pub options: ClientOptions,
 }
 
 /// What `carillon health` can be told.
@@ -209,17 +248,10 @@ pub struct Health {
     /// Ask only whether the process is alive, not whether it is ready
     #[arg(long)]
     pub live: bool,
-    /// The node's HTTP port, where the health pages are.
-    #[arg(long, env = "HTTP_PORT", hide = true, value_parser = port, default_value = "")]
-    pub http_port: Port,
-    /// The node's port for metrics, where the health pages are if it has one.
-    #[arg(long, env = "METRICS_PORT", hide = true, value_parser = port, default_value = "")]
-    pub metrics_port: Port,
+    /// How the node is reached.
+    #[command(flatten)]
+    pub options: ClientOptions,
 }
-
-/// A TCP port, or none where the variable that gives it is empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Port(pub Option<u16>);
 
 fn http_url(text: &str) -> Result<Url, String> {
     url(text, DEFAULT_API, ["http", "https"])
@@ -248,13 +280,6 @@ fn connection(text: &str) -> Result<ConnectionId, String> {
     text.parse().map_err(|()| "a connection id is a whole number from 0 to 9007199254740991".to_owned())
 }
 
-fn port(text: &str) -> Result<Port, String> {
-    if text.is_empty() {
-        return Ok(Port(None));
-    }
-    text.parse().map(|port| Port(Some(port))).map_err(|_| "a port is a number from 1 to 65535".to_owned())
-}
-
 fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
@@ -273,6 +298,13 @@ mod tests {
         Cli::try_parse_from(line.split_whitespace())
     }
 
+    fn client(line: &str) -> ClientCommand {
+        match parse(line).unwrap().command {
+            Some(Command::Client(command)) => *command,
+            other => panic!("{line} is {other:?}"),
+        }
+    }
+
     #[test]
     fn the_definitions_hold_together() {
         Cli::command().debug_assert();
@@ -285,14 +317,22 @@ mod tests {
     }
 
     #[test]
-    fn options_stand_before_or_after_the_command() {
-        for line in ["carillon --json --timeout 1.5 stats", "carillon stats --timeout 1.5 --format json"] {
-            let cli = parse(line).unwrap();
-            assert_eq!(
-                (cli.options.format(), cli.options.timeout),
-                (Format::Json, Duration::from_millis(1500)),
-                "{line}"
-            );
+    fn options_follow_a_client_command() {
+        for line in ["carillon stats --json --timeout 1.5", "carillon push --timeout 1.5 --all --format json a"] {
+            let command = client(line);
+            let options = command.options();
+            assert_eq!((options.format(), options.timeout), (Format::Json, Duration::from_millis(1500)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_node_takes_no_option_of_a_client() {
+        for option in ["--token secret", "--token-file file", "--api http://127.0.0.1/", "--json", "--timeout 1"] {
+            for line in
+                [format!("carillon {option}"), format!("carillon serve {option}"), format!("carillon config {option}")]
+            {
+                assert_eq!(parse(&line).map(|_| ()).unwrap_err().kind(), ErrorKind::UnknownArgument, "{line}");
+            }
         }
     }
 
@@ -307,9 +347,9 @@ mod tests {
             ("carillon close --connection 1 --channel a", ErrorKind::ArgumentConflict),
             ("carillon listen --count 0", ErrorKind::ValueValidation),
             ("carillon listen --url http://127.0.0.1/", ErrorKind::ValueValidation),
-            ("carillon --api 127.0.0.1:8080 stats", ErrorKind::ValueValidation),
-            ("carillon --timeout 0 stats", ErrorKind::ValueValidation),
-            ("carillon --timeout inf stats", ErrorKind::ValueValidation),
+            ("carillon stats --api 127.0.0.1:8080", ErrorKind::ValueValidation),
+            ("carillon stats --timeout 0", ErrorKind::ValueValidation),
+            ("carillon stats --timeout inf", ErrorKind::ValueValidation),
         ];
         for (line, kind) in cases {
             assert_eq!(parse(line).map(|_| ()).unwrap_err().kind(), kind, "{line}");
@@ -318,9 +358,8 @@ mod tests {
 
     #[test]
     fn an_empty_value_is_the_default() {
-        let cli = Cli::try_parse_from(["carillon", "--api", "", "health", "--http-port", ""]).unwrap();
-        assert_eq!(cli.options.api.as_str(), DEFAULT_API);
-        let Some(Command::Client(ClientCommand::Health(health))) = cli.command else { panic!("not health") };
-        assert_eq!((health.http_port, health.live), (Port(None), false));
+        let command = client("carillon listen --api= --url=");
+        assert_eq!(command.options().api.as_str(), DEFAULT_API);
+        assert!(matches!(command, ClientCommand::Listen(listen) if listen.url.as_str() == DEFAULT_URL));
     }
 }

@@ -26,7 +26,7 @@ const WRONG_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Client(command)) => client::run(&cli.options, &command),
+        Some(Command::Client(command)) => client::run(&command),
         Some(Command::Config { markdown }) => client::print(&config::table(markdown)),
         Some(Command::Serve) | None => serve(),
     }

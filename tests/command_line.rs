@@ -105,7 +105,7 @@ async fn channels_and_connections_are_listed_as_lines_and_as_json() {
     assert_eq!(prints(&node, &["connections", "--count", "--channel", "sport"]).await, "1\n");
     let json: Value = serde_json::from_str(&prints(&node, &["channels", "--json"]).await).unwrap();
     assert_eq!(json["news"].as_array().map(Vec::len), Some(2), "{json}");
-    let json: Value = serde_json::from_str(&prints(&node, &["--json", "connections"]).await).unwrap();
+    let json: Value = serde_json::from_str(&prints(&node, &["connections", "--json"]).await).unwrap();
     assert_eq!(json.as_array().map(Vec::len), Some(2), "{json}");
 }
 
@@ -186,6 +186,40 @@ async fn health_answers_by_its_exit_code() {
 }
 
 #[tokio::test]
+async fn health_finds_the_node_of_its_machine_by_the_nodes_variables() {
+    let (shared, own, metrics) = (free_port().to_string(), free_port().to_string(), free_port().to_string());
+    for environment in [
+        &[("HTTP_HOST", "127.0.0.2"), ("HTTP_PORT", own.as_str())][..],
+        &[("HTTP_HOST", "127.0.0.2"), ("METRICS_PORT", &metrics)],
+        &[("HTTP_HOST", "127.0.0.2"), ("HTTP_PORT", &shared), ("WS_HOST", "127.0.0.2"), ("WS_PORT", &shared)],
+        &[("HTTP_HOST", "0.0.0.0"), ("HTTP_PORT", &shared), ("WS_HOST", "0.0.0.0"), ("WS_PORT", &shared)],
+    ] {
+        let _node = Node::start(environment).await;
+        let finished = finish(carillon(&["health"], environment)).await;
+        assert_eq!((finished.code, finished.stdout.as_str()), (0, "ready\n"), "{environment:?} {}", finished.stderr);
+    }
+    let finished = finish(carillon(&["health"], &[("HTTP_PORT", "http")])).await;
+    assert!(finished.code == 2 && finished.stderr.contains("HTTP_PORT"), "{} {}", finished.code, finished.stderr);
+}
+
+#[tokio::test]
+async fn a_port_of_another_kind_is_called_what_it_is() {
+    let node = Node::start(&[]).await;
+    let (http_of_ws, ws_of_http) = (format!("http://{}/", node.ws()), format!("ws://{}/", node.http()));
+    for (arguments, said) in [
+        (&["channels", "--api", &http_of_ws][..], "no Carillon HTTP API answers there"),
+        (&["push", "--all", "hello", "--api", &http_of_ws], "no Carillon HTTP API answers there"),
+        (&["health", "--api", &http_of_ws], "no Carillon HTTP API answers there"),
+        (&["listen", "--reconnect", "--url", &ws_of_http], "is a node's HTTP API"),
+    ] {
+        let finished = finish(carillon(arguments, &[])).await;
+        assert_eq!((finished.code, finished.stdout.as_str()), (1, ""), "{arguments:?} {}", finished.stderr);
+        let url = arguments.last().unwrap().trim_end_matches('/');
+        assert!(finished.stderr.contains(said) && finished.stderr.contains(url), "{arguments:?} {}", finished.stderr);
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_taken_from_option_environment_or_file_and_shown_nowhere() {
     let node = Node::start(&[("HTTP_TOKEN", "correct-horse")]).await;
     let directory = tempfile::tempdir().unwrap();
@@ -217,6 +251,10 @@ async fn wrong_usage_is_2_and_a_server_that_is_not_there_is_3() {
     let nobody = format!("http://127.0.0.1:{}/", free_port());
     for (arguments, code) in [
         (&["ring"][..], 2),
+        // A node that took them without a word would be open.
+        (&["serve", "--token", "secret"], 2),
+        (&["--token", "secret"], 2),
+        (&["config", "--json"], 2),
         (&["push", "hello"], 2),
         (&["close"], 2),
         (&["listen", "--count", "0"], 2),

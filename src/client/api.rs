@@ -1,11 +1,12 @@
 //! The actions API from its other side: calls as the contract has them, answers as values.
 
 use super::failure::Failure;
-use super::http::{Http, excerpt, shown};
+use super::http::{Http, said, shown};
 use crate::cli::ClientOptions;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::http::response::Parts;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -56,12 +57,11 @@ impl Api {
         self.call(&url, request, Bytes::from(form)).await.map(drop)
     }
 
-    /// The status and the body's first line of one of the fixed paths, such as `readyz`.
-    pub(super) async fn probe(&self, base: &Url, path: &str) -> Result<(StatusCode, String), Failure> {
-        let url = base.join(path).map_err(|error| Failure::Usage(format!("{}: {error}", shown(base))))?;
+    /// The status of a page and what it says in plain text, if it is plain text; asked without the token.
+    pub(super) async fn page(&self, url: &Url) -> Result<(StatusCode, Option<String>), Failure> {
         let request = finished(Request::get(url.as_str()), Bytes::new())?;
-        let (head, body) = self.http.send(&url, request).await?.into_parts();
-        Ok((head.status, excerpt(&self.http.body(&url, body).await?)))
+        let (head, body) = self.http.send(url, request).await?.into_parts();
+        Ok((head.status, said(&head.headers, &self.http.body(url, body).await?)))
     }
 
     async fn call(&self, url: &Url, request: hyper::http::request::Builder, body: Bytes) -> Result<Answer, Failure> {
@@ -71,7 +71,7 @@ impl Api {
         }
         let (head, body) = self.http.send(url, request).await?.into_parts();
         let body = self.http.body(url, body).await?;
-        understood(url, head.status, &body)
+        understood(url, &head, &body)
     }
 }
 
@@ -80,12 +80,17 @@ fn finished(request: hyper::http::request::Builder, body: Bytes) -> Result<Reque
 }
 
 /// Separates what a node answered from what anything else on the way did.
-fn understood(url: &Url, status: StatusCode, body: &[u8]) -> Result<Answer, Failure> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| Failure::Refused {
-        message: format!("{} answered {status}: {}", shown(url), excerpt(body)),
-        advice: (!status.is_server_error())
-            .then_some("this is no answer of the actions API: does --api name the HTTP port of a node?"),
-    })?;
+fn understood(url: &Url, head: &Parts, body: &[u8]) -> Result<Answer, Failure> {
+    let answer: Answer = match serde_json::from_slice(body) {
+        Ok(answer) => answer,
+        Err(_) if head.status.is_server_error() => {
+            return Err(Failure::Refused {
+                message: format!("{} answered {} and not as the API does", shown(url), head.status),
+                advice: Some("a proxy that reaches no node says that, or a node with too many HTTP connections"),
+            });
+        }
+        Err(_) => return Err(Failure::stranger(url, head.status, said(&head.headers, body).as_deref())),
+    };
     if answer.status {
         return Ok(answer);
     }
@@ -118,9 +123,10 @@ fn bearer(token: &str) -> Result<HeaderValue, Failure> {
 mod tests {
     use super::*;
 
-    fn refusal(status: u16, body: &str) -> (String, bool) {
+    fn refusal(status: u16, media_type: &str, body: &str) -> (String, bool) {
         let url = Url::parse("http://localhost:8080/?action=push").unwrap();
-        match understood(&url, StatusCode::from_u16(status).unwrap(), body.as_bytes()) {
+        let response = hyper::Response::builder().status(status).header(CONTENT_TYPE, media_type).body(()).unwrap();
+        match understood(&url, &response.into_parts().0, body.as_bytes()) {
             Err(Failure::Refused { message, advice }) => (message, advice.is_some()),
             _ => panic!("{body} was not refused"),
         }
@@ -138,16 +144,28 @@ mod tests {
             (r#"{"status":false,"request":{}}"#, "no such connection", false),
         ];
         for (body, message, advised) in cases {
-            assert_eq!(refusal(200, body), (message.into(), advised), "{body}");
+            assert_eq!(refusal(200, "application/json", body), (message.into(), advised), "{body}");
         }
     }
 
     #[test]
-    fn what_is_no_answer_of_the_api_is_shown_with_its_status() {
-        let (message, advised) = refusal(404, "<html>\nNot Found");
-        assert_eq!((message.as_str(), advised), ("http://localhost:8080/ answered 404 Not Found: <html>", true));
-        let (message, advised) = refusal(502, "");
-        assert_eq!((message.as_str(), advised), ("http://localhost:8080/ answered 502 Bad Gateway: ", false));
+    fn what_is_no_answer_of_the_api_is_named_and_not_shown_raw() {
+        let cases = [
+            (404, "text/html", "<html>\nNot Found", "answered 404 Not Found: no Carillon HTTP API answers there"),
+            (200, "text/html", "<html>", "answered 200 OK: no Carillon HTTP API answers there"),
+            (200, "application/json", "{}", "answered 200 OK: no Carillon HTTP API answers there"),
+            (
+                426,
+                "text/plain",
+                "this port speaks websocket\n",
+                "answered 426 Upgrade Required (this port speaks websocket): no Carillon HTTP API answers there",
+            ),
+            (502, "text/html", "<html>", "answered 502 Bad Gateway and not as the API does"),
+        ];
+        for (status, media_type, body, message) in cases {
+            let message = format!("http://localhost:8080/ {message}");
+            assert_eq!(refusal(status, media_type, body), (message, true), "{status} {body}");
+        }
     }
 
     #[test]

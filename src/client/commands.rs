@@ -3,11 +3,10 @@
 use super::api::Api;
 use super::failure::Failure;
 use super::output::Output;
-use crate::cli::{ClientOptions, Close, DEFAULT_API, Format, Health, Push};
+use crate::cli::{Close, Format, Push};
 use crate::model::{ConnectionId, Name};
 use serde_json::{Map, Value, json};
 use std::io::{self, Read};
-use url::Url;
 
 /// Bytes of a message that are read from standard input at most: far above what a node takes by default.
 const MAX_INPUT: u64 = 64 << 20;
@@ -110,35 +109,6 @@ pub(super) async fn stats(api: &Api, output: &mut Output) -> Result<(), Failure>
     Ok(())
 }
 
-/// `health`: prints what the node says of itself; anything but a status of 2xx is a refusal.
-pub(super) async fn health(
-    api: &Api,
-    options: &ClientOptions,
-    health: &Health,
-    output: &mut Output,
-) -> Result<(), Failure> {
-    let port = health.metrics_port.0.or(health.http_port.0);
-    let base = health_base(&options.api, port)?;
-    let (status, text) = api.probe(&base, if health.live { "livez" } else { "readyz" }).await?;
-    if !status.is_success() {
-        return Err(Failure::refused(if text.is_empty() { status.to_string() } else { text }));
-    }
-    match output.format {
-        Format::Lines => output.line(text.as_bytes())?,
-        Format::Json => output.json(&json!({"status": true, "message": text}))?,
-    }
-    Ok(())
-}
-
-/// The node of this very machine has its port from its own variables; another one is named by its URL.
-fn health_base(api: &Url, port: Option<u16>) -> Result<Url, Failure> {
-    let mut base = api.clone();
-    if let Some(port) = port.filter(|_| api.as_str() == DEFAULT_API) {
-        base.set_port(Some(port)).map_err(|()| Failure::Usage(format!("{DEFAULT_API} can't have port {port}")))?;
-    }
-    Ok(base)
-}
-
 fn unexpected(action: &str, answer: &Value) -> Failure {
     let text: String = answer.to_string().chars().take(200).collect();
     Failure::refused(format!("the server answered {action} in an unknown form: {text}"))
@@ -202,17 +172,5 @@ mod tests {
         );
         let lines: Vec<_> = figures.iter().map(|(name, value)| format!("{name} {value}")).collect();
         assert_eq!(lines, ["status true", "channels.0 a", "ws_server.worker_num 4"]);
-    }
-
-    #[test]
-    fn health_asks_this_machine_unless_a_node_is_named() {
-        let cases = [
-            (DEFAULT_API, None, DEFAULT_API),
-            (DEFAULT_API, Some(9000), "http://127.0.0.1:9000/"),
-            ("http://other:80/", Some(9000), "http://other/"),
-        ];
-        for (api, port, asked) in cases {
-            assert_eq!(health_base(&Url::parse(api).unwrap(), port).unwrap().as_str(), asked, "{api} {port:?}");
-        }
     }
 }

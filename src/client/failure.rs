@@ -1,9 +1,12 @@
 //! Why a client command did not do what it was asked, and what its user can do about it.
 
+use super::http::shown;
 use super::output;
+use hyper::StatusCode;
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
+use url::Url;
 
 /// Why a command failed. Which variant it is decides the exit code.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,17 @@ impl Failure {
     /// A refusal about which nothing more is known than its text.
     pub(super) fn refused(message: impl Into<String>) -> Self {
         Self::Refused { message: message.into(), advice: None }
+    }
+
+    /// Something else than Carillon's HTTP API answered at `url`; `said` is its plain text, if it had any.
+    pub(super) fn stranger(url: &Url, status: StatusCode, said: Option<&str>) -> Self {
+        let said = said.map(|text| format!(" ({text})")).unwrap_or_default();
+        Self::Refused {
+            message: format!("{} answered {status}{said}: no Carillon HTTP API answers there", shown(url)),
+            advice: Some(
+                "--api names a node's HTTP port, 8080 unless HTTP_PORT says otherwise; WebSockets have another",
+            ),
+        }
     }
 
     /// A failure to reach the server about which nothing more is known than its text.

@@ -4,6 +4,7 @@ use super::failure::{Failure, root_cause};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -76,9 +77,17 @@ pub(super) fn shown(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }
 
-/// The beginning of an answer's body as a message can show it: the first line, cut to a readable length.
-pub(super) fn excerpt(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).lines().next().unwrap_or_default().chars().take(200).collect()
+/// What an answer says in plain text: its first line, cut to a readable length. A page made for browsers, or bytes of
+/// another kind, say nothing that belongs on a terminal.
+pub(super) fn said(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    let line = String::from_utf8_lossy(body).lines().next()?.chars().take(200).collect();
+    is(headers, "text/plain").then_some(line)
+}
+
+/// Whether a body is of that media type, whatever its parameters.
+pub(super) fn is(headers: &HeaderMap, media_type: &str) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type)
 }
 
 /// Whether it was encryption, not the network, that failed.
@@ -124,5 +133,18 @@ mod tests {
         let url = Url::parse("https://me:secret@example.org:8443/api/?token=secret#secret").unwrap();
         assert_eq!(shown(&url), "https://example.org:8443/api/");
         assert_eq!(shown(&Url::parse("ws://[::1]:8090/live").unwrap()), "ws://[::1]:8090/live");
+    }
+
+    #[test]
+    fn only_plain_text_is_quoted_and_only_its_first_line() {
+        let of = |media_type: &str, body: &str| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, media_type.parse().unwrap())]);
+            said(&headers, body.as_bytes())
+        };
+        assert_eq!(of("text/plain; charset=utf-8", "ready\nmore").as_deref(), Some("ready"));
+        assert_eq!(of("Text/Plain", "ready").as_deref(), Some("ready"));
+        assert_eq!(of("text/plain", "").as_deref(), None);
+        assert_eq!(of("text/html", "<html>").as_deref(), None);
+        assert_eq!(said(&HeaderMap::new(), b"ready"), None);
     }
 }

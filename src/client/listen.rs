@@ -42,14 +42,14 @@ enum End {
 }
 
 /// Prints what arrives until the server closes, enough has arrived, or SIGINT or SIGTERM comes.
-pub(super) async fn listen(listen: &Listen, timeout: Duration, output: &mut Output) -> Result<(), Failure> {
+pub(super) async fn listen(listen: &Listen, output: &mut Output) -> Result<(), Failure> {
     let url = subscribed(listen);
     let mut listener = Listener { output, left: listen.count.map(u64::from) };
     let mut interrupt = Interrupt::new().map_err(|error| Failure::Usage(format!("can't take signals: {error}")))?;
     let mut delay = FIRST_DELAY;
     loop {
         let begun = Instant::now();
-        let end = listener.connection(&url, timeout, &mut interrupt).await?;
+        let end = listener.connection(&url, listen.options.timeout, &mut interrupt).await?;
         if matches!(end, End::Done) {
             return Ok(());
         }
@@ -163,8 +163,7 @@ impl Listener<'_> {
         };
         let (reader, mut writer) = match opened {
             Ok(Opened::Socket(reader, writer)) => (reader, writer),
-            Ok(Opened::Refused { status, retry_after, message }) => {
-                let for_good = status.is_client_error() && !matches!(status.as_u16(), 408 | 429);
+            Ok(Opened::Refused { for_good, retry_after, message }) => {
                 return Ok(End::Refused { message, for_good, retry_after });
             }
             Err(failure) => return Ok(End::Lost(failure)),

@@ -1,18 +1,20 @@
 //! The command line as a client of a running node.
 //!
 //! [`run`] is the one entrance. `commands` holds what each command asks and prints, over `api` (the actions API, over
-//! HTTP); `listen` holds the one that stays, over `socket` (a WebSocket as a client). Both connect through `http`.
+//! HTTP); `health` asks for the health pages; `listen` is the command that stays, over `socket` (a WebSocket as a
+//! client). All connect through `http`.
 //! Results go to standard output by `output`, everything else to standard error.
 
 mod api;
 mod commands;
 mod failure;
+mod health;
 mod http;
 mod listen;
 mod output;
 mod socket;
 
-use crate::cli::{ClientCommand, ClientOptions, Format};
+use crate::cli::{ClientCommand, Connections, Format};
 use api::Api;
 use failure::Failure;
 use output::Output;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 ///
 /// Results are on standard output; an error, and what to do about it, is on standard error. It makes its own runtime,
 /// so it must not be called within one.
-pub fn run(options: &ClientOptions, command: &ClientCommand) -> ExitCode {
+pub fn run(command: &ClientCommand) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -30,7 +32,7 @@ pub fn run(options: &ClientOptions, command: &ClientCommand) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(Box::pin(carry_out(options, command)));
+    let result = runtime.block_on(Box::pin(carry_out(command)));
     // A look-up of a name that did not answer in time may still block a thread: it is not waited for.
     runtime.shutdown_background();
     match result {
@@ -51,22 +53,23 @@ pub fn print(text: &str) -> ExitCode {
     }
 }
 
-async fn carry_out(options: &ClientOptions, command: &ClientCommand) -> Result<(), Failure> {
+async fn carry_out(command: &ClientCommand) -> Result<(), Failure> {
+    let options = command.options();
     let mut output = Output::standard(options.format());
     let api = Api::new(options)?;
     match command {
-        ClientCommand::Listen(listen) => listen::listen(listen, options.timeout, &mut output).await?,
+        ClientCommand::Listen(listen) => listen::listen(listen, &mut output).await?,
         ClientCommand::Push(push) => commands::push(&api, push, &mut output).await?,
         ClientCommand::Close(target) => commands::close(&api, target, &mut output).await?,
-        ClientCommand::Channels { name } => commands::channels(&api, name.as_ref(), &mut output).await?,
-        ClientCommand::Connections { channel, count: false } => {
+        ClientCommand::Channels(channels) => commands::channels(&api, channels.name.as_ref(), &mut output).await?,
+        ClientCommand::Connections(Connections { channel, count: false, .. }) => {
             commands::connections(&api, channel.as_ref(), &mut output).await?;
         }
-        ClientCommand::Connections { channel, count: true } => {
+        ClientCommand::Connections(Connections { channel, count: true, .. }) => {
             commands::count(&api, channel.as_ref(), &mut output).await?;
         }
-        ClientCommand::Stats => commands::stats(&api, &mut output).await?,
-        ClientCommand::Health(health) => commands::health(&api, options, health, &mut output).await?,
+        ClientCommand::Stats(_) => commands::stats(&api, &mut output).await?,
+        ClientCommand::Health(health) => health::health(&api, health, &mut output).await?,
     }
     Ok(output.flush()?)
 }

@@ -1,7 +1,7 @@
 //! A WebSocket as a client: the handshake, whole messages instead of frames, and what has to be answered.
 
 use super::failure::Failure;
-use super::http::{Http, excerpt, shown};
+use super::http::{Http, is, said, shown};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -13,9 +13,11 @@ use http_body_util::Full;
 use hyper::header::{
     CONNECTION, HeaderMap, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
+use hyper::http::response::Parts;
 use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use sha1::{Digest, Sha1};
 use std::time::Duration;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -32,11 +34,11 @@ pub(super) enum Opened {
     Socket(Reader, Writer),
     /// The server answered with anything but 101.
     Refused {
-        /// The answer's status.
-        status: StatusCode,
+        /// Whether asking again would be answered the same.
+        for_good: bool,
         /// When the server wants to be asked again, if it said so (`Retry-After` in seconds).
         retry_after: Option<Duration>,
-        /// Status and first line of the body.
+        /// Status and what the server said about it.
         message: String,
     },
 }
@@ -83,10 +85,14 @@ pub(super) async fn open(url: &Url, timeout: Duration) -> Result<Opened, Failure
     let response = http.send(url, request).await?;
     let status = response.status();
     if status != StatusCode::SWITCHING_PROTOCOLS {
-        let retry_after = seconds(response.headers());
-        let said = excerpt(&http.body(url, response.into_body()).await.unwrap_or_default());
-        let message = format!("{} refused the connection: {status} {said}", shown(url)).trim_end().to_owned();
-        return Ok(Opened::Refused { status, retry_after, message });
+        let (head, body) = response.into_parts();
+        let body = http.body(url, body).await.unwrap_or_default();
+        let for_good = !(status.is_server_error() || matches!(status.as_u16(), 408 | 429));
+        return Ok(Opened::Refused {
+            for_good,
+            retry_after: seconds(&head.headers),
+            message: format!("{} {}", shown(url), refusal(&head, &body)),
+        });
     }
     if response.headers().get(SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| accept.as_bytes() != accept_of(&key).as_bytes())
     {
@@ -106,6 +112,25 @@ pub(super) async fn open(url: &Url, timeout: Duration) -> Result<Opened, Failure
 /// `Sec-WebSocket-Accept` for a key: fastwebsockets' client doesn't look at it.
 fn accept_of(key: &str) -> String {
     BASE64.encode(Sha1::new().chain_update(key).chain_update(ACCEPT_SUFFIX).finalize())
+}
+
+/// What an answer other than 101 means to somebody who wanted a WebSocket.
+fn refusal(head: &Parts, body: &[u8]) -> String {
+    let status = head.status;
+    match said(&head.headers, body) {
+        Some(text) => format!("refused the connection: {status}: {text}"),
+        None if is_api(&head.headers, body) => {
+            "is a node's HTTP API; its WebSockets are on another port, 8090 unless WS_PORT says otherwise".into()
+        }
+        None if status.is_server_error() => format!("refused the connection: {status}"),
+        None => format!("answered {status}: no WebSocket server answers there"),
+    }
+}
+
+/// Whether it is an answer of the actions API, which has one for every request.
+fn is_api(headers: &HeaderMap, body: &[u8]) -> bool {
+    is(headers, "application/json")
+        && serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["status"].is_boolean())
 }
 
 fn seconds(headers: &HeaderMap) -> Option<Duration> {
@@ -234,6 +259,26 @@ mod tests {
     #[test]
     fn the_accept_key_is_that_of_the_rfc() {
         assert_eq!(accept_of("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn a_refusal_says_what_answered() {
+        let cases = [
+            (404, "text/plain", "no client profile", "refused the connection: 404 Not Found: no client profile"),
+            (404, "text/html", "<html>", "answered 404 Not Found: no WebSocket server answers there"),
+            (502, "text/html", "<html>", "refused the connection: 502 Bad Gateway"),
+            (
+                200,
+                "application/json",
+                r#"{"status":false}"#,
+                "is a node's HTTP API; its WebSockets are on another port, 8090 unless WS_PORT says otherwise",
+            ),
+            (200, "application/json", "{}", "answered 200 OK: no WebSocket server answers there"),
+        ];
+        for (status, media_type, body, message) in cases {
+            let head = hyper::Response::builder().status(status).header("content-type", media_type).body(()).unwrap();
+            assert_eq!(refusal(&head.into_parts().0, body.as_bytes()), message);
+        }
     }
 
     #[test]

@@ -1,0 +1,83 @@
+//! `carillon health`: where the node of this machine has its health pages, and what they say.
+
+use super::api::Api;
+use super::failure::Failure;
+use super::http::shown;
+use super::output::Output;
+use crate::cli::{DEFAULT_API, Format, Health};
+use crate::config::Config;
+use hyper::StatusCode;
+use serde_json::json;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use url::Url;
+
+/// Prints what the node says of itself; anything but a status of 2xx is a refusal.
+pub(super) async fn health(api: &Api, health: &Health, output: &mut Output) -> Result<(), Failure> {
+    let base = match &health.options.api {
+        named if named.as_str() != DEFAULT_API => named.clone(),
+        _ => {
+            let config = Config::from_env().map_err(|faults| {
+                Failure::Usage(format!("the configuration of this machine's node has faults:\n{faults}"))
+            })?;
+            of_this_machine(&config)?
+        }
+    };
+    let url = base
+        .join(if health.live { "livez" } else { "readyz" })
+        .map_err(|error| Failure::Usage(format!("{}: {error}", shown(&base))))?;
+    let (status, said) = api.page(&url).await?;
+    let text = match said {
+        Some(text) if status.is_success() => text,
+        Some(text) if status == StatusCode::SERVICE_UNAVAILABLE => return Err(Failure::refused(text)),
+        _ if status.is_server_error() => {
+            return Err(Failure::refused(format!("{} answered {status}", shown(&url))));
+        }
+        _ => return Err(Failure::stranger(&url, status, said.as_deref())),
+    };
+    match output.format {
+        Format::Lines => output.line(text.as_bytes())?,
+        Format::Json => output.json(&json!({"status": true, "message": text}))?,
+    }
+    Ok(())
+}
+
+/// The health pages of a node with this configuration, asked from its own machine.
+fn of_this_machine(config: &Config) -> Result<Url, Failure> {
+    let port = config.metrics_port.unwrap_or(config.http_port);
+    if port == 0 {
+        return Err(Failure::Usage("the node's port is 0, so the system chose one: name it with --api".into()));
+    }
+    let host = match config.http_host {
+        IpAddr::V4(any) if any.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(any) if any.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+        one => one,
+    };
+    let url = format!("http://{}/", SocketAddr::new(host, port));
+    Url::parse(&url).map_err(|error| Failure::Usage(format!("{url}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_of_this_machine_is_asked_where_its_variables_say() {
+        let cases: [(&[(&str, &str)], &str); 8] = [
+            (&[], DEFAULT_API),
+            (&[("HTTP_PORT", "9000")], "http://127.0.0.1:9000/"),
+            (&[("HTTP_HOST", "0.0.0.0")], DEFAULT_API),
+            (&[("HTTP_HOST", "::")], "http://[::1]:8080/"),
+            (&[("HTTP_HOST", "10.1.2.3")], "http://10.1.2.3:8080/"),
+            (&[("HTTP_TOKEN", "secret")], DEFAULT_API),
+            (&[("HTTP_HOST", "10.1.2.3"), ("HTTP_PORT", "0"), ("METRICS_PORT", "9001")], "http://10.1.2.3:9001/"),
+            (&[("HTTP_HOST", "10.1.2.3"), ("HTTP_PORT", "9000"), ("PORT", "9000")], "http://10.1.2.3:9000/"),
+        ];
+        let config = |variables: &[(&str, &str)]| {
+            Config::from_variables(variables.iter().map(|&(name, value)| (name.into(), value.into()))).unwrap()
+        };
+        for (variables, asked) in cases {
+            assert_eq!(of_this_machine(&config(variables)).unwrap().as_str(), asked, "{variables:?}");
+        }
+        assert!(matches!(of_this_machine(&config(&[("HTTP_PORT", "0")])), Err(Failure::Usage(_))));
+    }
+}
