@@ -130,6 +130,11 @@ async fn audiences_left_while_redis_was_away_are_let_go_when_it_is_back() {
     for number in 0..20 {
         leave.push(a.connect(&[channel(&format!("left{number}"))]).await);
     }
+    // Every name is looked at once soon after it came: those above before this one.
+    let later = a.connect(&[channel("later")]).await;
+    a.hub.close(later.id, 1000, "");
+    let subscribed = || async { server.cli(&["--raw", "PUBSUB", "CHANNELS", &format!("{names}*")]).await };
+    until("the later name is let go", || async { !subscribed().await.contains("later") }).await;
     server.kill();
     let mut state = a.cluster.state();
     timeout(PATIENCE, state.wait_for(|state| matches!(state, State::Away(_)))).await.unwrap().unwrap();
