@@ -1,6 +1,6 @@
 //! Request bodies: reading them within limits, and the parameters in them.
 
-use super::query::{Array, MAX_DEPTH, MAX_VALUES, Query, QueryError, Value};
+use crate::query::{Array, MAX_DEPTH, MAX_VALUES, Query, QueryError, Value};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::HeaderMap;

@@ -4,7 +4,7 @@
 //! - [`routes`]: which interface a request is for
 //! - [`actions`]: the actions API, `/?action=…`
 //! - [`health`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
-//! - [`query`], [`body`]: parameters, as PHP reads them; [`tokens`]: who may call; [`json`], [`answer`]: what goes out
+//! - [`body`]: parameters, as PHP reads them; [`tokens`]: who may call; [`json`], [`answer`]: what goes out
 
 mod actions;
 mod answer;
@@ -14,7 +14,6 @@ mod fixture;
 mod health;
 mod json;
 mod metrics;
-pub mod query;
 mod routes;
 mod server;
 #[cfg(test)]
@@ -82,7 +81,7 @@ impl Api {
     /// where they are registered there already.
     pub fn new(service: Arc<Service>, config: ApiConfig, registry: &Registry) -> prometheus::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            token_param: query::plain_name(&config.token_param),
+            token_param: crate::query::plain_name(&config.token_param),
             secrets: config.secrets,
             health: Health { state: service.state(), draining: config.draining },
             metrics: Metrics::new(registry, service.clone())?,

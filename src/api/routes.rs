@@ -5,9 +5,9 @@
 
 use super::actions::{self, Parameters, Refusal};
 use super::answer::{self, Answer};
-use super::query::Query;
 use super::tokens::bearer;
 use super::{Api, Surface};
+use crate::query::Query;
 use fastwebsockets::upgrade::is_upgrade_request;
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};

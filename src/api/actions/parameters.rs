@@ -1,8 +1,8 @@
 //! What a call was given: the query's parameters, the body's behind them, and their meanings.
 
-use super::super::query::{Query, Value};
 use super::reply::Refusal;
 use crate::model::{Audience, AudienceKind, ConnectionId, Exclusions, Name};
+use crate::query::{Query, Value};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::fmt;

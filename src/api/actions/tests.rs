@@ -1,8 +1,8 @@
 //! Calls as they look on the wire, over a hub without sockets.
 
 use super::super::fixture::{broken, failing, service};
-use super::super::query::Query;
 use super::*;
+use crate::query::Query;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 

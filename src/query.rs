@@ -2,7 +2,7 @@
 //!
 //! The rules are those of PHP's `parse_str`, which the originals' backends were written for, checked against PHP 8.2
 //! case by case below. Two things are errors here that PHP drops in silence: more values than a limit, and names nested
-//! deeper than one. The same type holds a form or JSON body (see [`body`](super::body)).
+//! deeper than one. The same type holds a form or JSON body (see `api::body`).
 
 use bytes::Bytes;
 use indexmap::IndexMap;
