@@ -94,11 +94,14 @@ impl Own {
     }
 
     /// Somebody did not find `registration` in `leases`. True where that is news: it is the one that should be there.
-    pub(super) fn missing(&self, registration: &Registration) -> bool {
+    /// `health` hears of it before anybody can see it here: told afterwards, it could take the loss for that of the next
+    /// registration, which may stand by then, and wait for one more that never comes.
+    pub(super) fn missing(&self, registration: &Registration, health: &Health) -> bool {
         let mut inner = self.lock();
         if inner.switching || inner.current.as_ref() != Some(registration) {
             return false;
         }
+        health.registration_lost();
         inner.current = None;
         drop(inner);
         self.lost.notify_one();

@@ -65,9 +65,8 @@ impl Core {
                 self.clock.set(part(0) * 1_000_000 + part(1), before);
                 self.health.lease_written(began);
             }
-            _ if self.own.missing(&registration) => {
+            _ if self.own.missing(&registration, &self.health) => {
                 tracing::warn!(%registration, "this node's lease is gone from redis: registering anew");
-                self.health.registration_lost();
             }
             _ => {}
         }

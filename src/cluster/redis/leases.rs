@@ -92,9 +92,8 @@ impl Core {
         if table.0.contains_key(own) {
             return true;
         }
-        if self.own.missing(own) {
+        if self.own.missing(own, &self.health) {
             tracing::warn!(registration = %own, "redis has lost this node's registration: writing it anew");
-            self.health.registration_lost();
         }
         false
     }
