@@ -1,6 +1,6 @@
 //! One node: puts the parts together, runs them, and takes them apart without losing a client.
 
-use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, Secrets, Surface, Upgrade};
+use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
 use crate::cluster::redis::RedisCluster;
 use crate::cluster::{About, Cluster};
@@ -77,6 +77,7 @@ pub struct Node {
     http_closed: watch::Sender<bool>,
     secrets: watch::Sender<Secrets>,
     allowed_origins: watch::Sender<AllowedOrigins>,
+    cors_origins: watch::Sender<CorsOrigins>,
     log: Option<LogLevel>,
     tasks: JoinSet<()>,
 }
@@ -116,6 +117,7 @@ impl Node {
         let (http_closed, http_closes) = watch::channel(false);
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
+        let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
         let settings = session::Settings {
             profiles: config.profiles.clone(),
             allowed_origins: current_origins,
@@ -128,6 +130,7 @@ impl Node {
             ApiConfig {
                 token_param: config.token_param.clone(),
                 secrets: current_secrets,
+                cors: current_cors,
                 draining: is_draining,
                 max_connections: DEFAULT_CONNECTIONS,
             },
@@ -156,6 +159,7 @@ impl Node {
             http_closed,
             secrets,
             allowed_origins,
+            cors_origins,
             log,
             tasks,
         };
@@ -224,7 +228,8 @@ impl Node {
         }
         let secrets = take_over(&self.secrets, fresh.secrets);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);
-        let changed = secrets || origins;
+        let cors = take_over(&self.cors_origins, fresh.cors_origins);
+        let changed = secrets || origins || cors;
         tracing::info!(changed, "configuration read again");
     }
 

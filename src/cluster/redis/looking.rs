@@ -145,9 +145,7 @@ impl Core {
                 let command = Command::at(super::keys::slot(&one), "SINTERCARD");
                 First::Whole(command.arg(2).arg(one).arg(other).arg("LIMIT").arg(1))
             }
-            Question::AudienceCount(kind) => {
-                First::Whole(Command::keyed("HLEN", &keys.index(registration, *kind)))
-            }
+            Question::AudienceCount(kind) => First::Whole(Command::keyed("HLEN", &keys.index(registration, *kind))),
             Question::Details(connection) if connection.seq() == registration.seq => {
                 First::Whole(Command::keyed("HGET", &connections).arg(connection.counter().to_string()))
             }
