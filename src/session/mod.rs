@@ -26,7 +26,7 @@ mod serve;
 
 use crate::cluster::Cluster;
 use crate::hub::Hub;
-use crate::model::Limits;
+use crate::model::{ConnectionId, HexId, Limits};
 use handshake::Refusal;
 use origins::AllowedOrigins;
 use profiles::Profiles;
@@ -81,5 +81,10 @@ impl Sessions {
         )?;
         registry.register(Box::new(received.clone()))?;
         Ok(Arc::new(Self { hub, cluster, limits, settings, refused, received }))
+    }
+
+    /// A connection's id as its client is told it, in this life of the node.
+    fn spelled(&self, connection: ConnectionId) -> HexId {
+        HexId::new(self.cluster.node_id().tag(), connection)
     }
 }

@@ -3,7 +3,7 @@
 use super::profile::Profile;
 use std::str::FromStr;
 
-/// Path prefixes with their profiles: `/live=method,/=channel`.
+/// Path prefixes with their profiles: `/app=center,/=channel`.
 ///
 /// A prefix stands for whole path segments (`/live` for `/live` and `/live/x`, not for `/lively`); the longest that fits
 /// wins.
@@ -96,10 +96,15 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_is_looked_at_first() {
-        let profiles: Profiles = "/=channel,/a/b/c=channel,/a=channel".parse().unwrap();
+        let profiles: Profiles = "/=center,/a/b/c=center,/a=channel".parse().unwrap();
         let prefixes: Vec<&str> = profiles.by_prefix.iter().map(|(prefix, _)| prefix.as_str()).collect();
         assert_eq!(prefixes, ["/a/b/c", "/a", ""]);
-        assert_eq!(profiles.choose("/anything"), Some(Profile::Channel));
+        for path in ["/anything", "/", "/ab", "/a/b/c", "/a/b/c/d"] {
+            assert_eq!(profiles.choose(path), Some(Profile::Center), "{path}");
+        }
+        for path in ["/a", "/a/b", "/a/b/cd"] {
+            assert_eq!(profiles.choose(path), Some(Profile::Channel), "{path}");
+        }
     }
 
     #[test]
@@ -115,7 +120,7 @@ mod tests {
         for (text, message) in [
             ("/live", r#""/live" is not of the form /path=profile"#),
             ("live=channel", r#"path "live" does not begin with /"#),
-            ("/=chanel", r#"profile "chanel" is unknown; known are: channel"#),
+            ("/=chanel", r#"profile "chanel" is unknown; known are: channel, center"#),
             ("/a=channel,/a/=channel", r#"path "/a/" is given twice"#),
         ] {
             assert_eq!(text.parse::<Profiles>().unwrap_err().to_string(), message);

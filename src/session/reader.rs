@@ -120,13 +120,14 @@ impl Session {
         }
         self.socket.heard();
         self.member.sessions().received.inc_by(bytes.len() as u64);
-        let profile = self.member.profile();
+        let (profile, id) = (self.member.profile(), self.member.spelled_id());
         let max_message = self.member.sessions().limits.max_message;
         let mut replies = Vec::new();
         let flow = self.decoder.decode(bytes, max_message, |event| {
             match event {
-                Event::Message(message) => match profile.on_message(message) {
-                    Effect::Reply(reply) => replies.push(frame::message(reply.opcode, reply.payload)),
+                Event::Message(message) => match profile.on_message(id, message) {
+                    Effect::Ignored => {}
+                    Effect::Reply(opcode, payload) => replies.push(frame::message(opcode, &payload)),
                 },
                 Event::Ping(payload) => replies.push(frame::pong(payload)),
                 Event::Pong => {}
