@@ -1,7 +1,9 @@
 //! Services for the tests of this module: one over a hub without sockets, one whose cluster fails.
 
 use crate::cluster::embedded::Embedded;
-use crate::cluster::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use crate::cluster::{
+    About, Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
+};
 use crate::hub::{GapPolicy, Hub, Opening};
 use crate::model::{
     Audience, AudienceKind, ConnectionId, Error, Limits, Name, NodeCounters, NodeId, Push, Result, Seq,
@@ -92,6 +94,18 @@ impl Cluster for Failing {
 
     async fn request(&self, _act: Act, waited: Duration) -> Result<Outcome> {
         Err(Error::NoAnswer { node: "abc".to_owned(), waited })
+    }
+
+    async fn lives(&self) -> Result<Vec<Life>> {
+        Err(broken())
+    }
+
+    async fn look(&self, _lives: &[Life], _questions: &[Question]) -> Result<Vec<Vec<Answer>>> {
+        Err(broken())
+    }
+
+    async fn act(&self, lives: &[Life], acts: &[Act], _timeout: Duration) -> Vec<Vec<Outcome>> {
+        lives.iter().map(|_| acts.iter().map(|_| Outcome::Failed("redis is away".to_owned())).collect()).collect()
     }
 
     async fn nodes(&self) -> Result<Vec<NodeSummary>> {
