@@ -119,6 +119,8 @@ impl Node {
         let settings = session::Settings {
             profiles: config.profiles.clone(),
             allowed_origins: current_origins,
+            token_param: config.token_param.clone(),
+            plain_http: None,
             closed: ws_closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits.clone(), settings, &registry)?;

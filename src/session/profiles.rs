@@ -41,6 +41,11 @@ impl Profiles {
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.by_prefix.iter().find(|(prefix, _)| fits(prefix)).map(|&(_, profile)| profile)
     }
+
+    /// Whether any path has this profile.
+    pub fn have(&self, profile: Profile) -> bool {
+        self.by_prefix.iter().any(|&(_, given)| given == profile)
+    }
 }
 
 impl Default for Profiles {
@@ -102,6 +107,7 @@ mod tests {
         for path in ["/anything", "/", "/ab", "/a/b/c", "/a/b/c/d"] {
             assert_eq!(profiles.choose(path), Some(Profile::Center), "{path}");
         }
+        assert!(profiles.have(Profile::Center) && profiles.have(Profile::Channel));
         for path in ["/a", "/a/b", "/a/b/cd"] {
             assert_eq!(profiles.choose(path), Some(Profile::Channel), "{path}");
         }
@@ -113,6 +119,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(Profiles::default()));
         }
         assert_eq!(Profiles::default().choose("/any/path"), Some(Profile::Channel));
+        assert!(!Profiles::default().have(Profile::Center));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use fastwebsockets::upgrade::UpgradeFut;
 use hyper::upgrade::Parts;
 use hyper_util::rt::TokioIo;
 use prometheus::IntCounter;
+use socket2::SockRef;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -89,7 +90,12 @@ async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, 
     };
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(Parts { io, read_buf, .. }) => {
-            let socket = Socket::new(io.into_inner());
+            let stream = io.into_inner();
+            if member.sessions().has_plain_http() {
+                // What a WebSocket leaves unread has limits of its own. An error: it is gone, which the next read finds.
+                let _ = SockRef::from(&stream).set_tcp_user_timeout(None);
+            }
+            let socket = Socket::new(stream);
             member.attach(socket.clone());
             let mut session = Session { member, socket, decoder: Decoder::default() };
             let turn = session.digest(&mut BytesMut::from(read_buf));
