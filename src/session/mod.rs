@@ -39,7 +39,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use handshake::upgrade;
-pub use plain::{Answering, PlainHttp};
+pub use plain::{PlainHttp, PortAnswer};
 pub use serve::serve;
 
 /// What the operator decides about WebSocket clients.

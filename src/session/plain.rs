@@ -20,11 +20,11 @@ use std::time::Duration;
 /// asks for a long answer and doesn't read it.
 pub(super) const UNREAD: Duration = Duration::from_secs(30);
 
-/// A response of the WebSocket port.
-pub type Answering = Response<UnsyncBoxBody<Bytes, Error>>;
+/// What a request on the WebSocket port is answered with.
+pub type PortAnswer = Response<UnsyncBoxBody<Bytes, Error>>;
 
 /// Answers requests that are no WebSocket handshake. It has to end by itself, its reading of the request's body included.
-pub type PlainHttp = Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, Answering> + Send + Sync>;
+pub type PlainHttp = Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, PortAnswer> + Send + Sync>;
 
 impl Sessions {
     /// Whoever answers this request, if it is no handshake and is not to be refused as one.
@@ -41,6 +41,6 @@ impl Sessions {
 }
 
 /// An answer that is there as a whole.
-pub(super) fn whole(answer: Response<Bytes>) -> Answering {
+pub(super) fn whole(answer: Response<Bytes>) -> PortAnswer {
     answer.map(|bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync())
 }
