@@ -10,7 +10,8 @@ use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
 use crate::service::Service;
 use crate::session::origins::AllowedOrigins;
-use crate::session::{self, Sessions};
+use crate::session::{self, PlainHttp, Sessions};
+use http_body_util::BodyExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -118,13 +119,7 @@ impl Node {
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
         let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
-        let settings = session::Settings {
-            profiles: config.profiles.clone(),
-            allowed_origins: current_origins,
-            closed: ws_closes,
-        };
-        let sessions = Sessions::new(hub.clone(), cluster.clone(), limits.clone(), settings, &registry)?;
-        let service = Service::new(cluster.clone(), limits, &registry)?;
+        let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
         let api = Api::new(
             service,
             ApiConfig {
@@ -138,6 +133,14 @@ impl Node {
         )?;
         // Set once, here.
         let _ = api_later.set(Arc::downgrade(&api));
+        let settings = session::Settings {
+            profiles: config.profiles.clone(),
+            allowed_origins: current_origins,
+            token_param: config.token_param.clone(),
+            plain_http: Some(plain_http(api.clone())),
+            closed: ws_closes,
+        };
+        let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
 
         let mut tasks = JoinSet::new();
         let surface = Surface::Full(config.shared_port.then(|| upgrade(sessions.clone())));
@@ -303,6 +306,14 @@ fn upgrade(sessions: Arc<Sessions>) -> Upgrade {
     Arc::new(move |request, peer| {
         let sessions = sessions.clone();
         Box::pin(async move { session::upgrade(request, peer, &sessions).await.map(Into::into) })
+    })
+}
+
+/// How other requests are answered that come in on the WebSocket port: by the events API, for this node alone.
+fn plain_http(api: Arc<Api>) -> PlainHttp {
+    Arc::new(move |request, _peer| {
+        let api = api.clone();
+        Box::pin(async move { api.node_events(request).await.map(BodyExt::boxed_unsync) })
     })
 }
 
