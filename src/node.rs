@@ -137,7 +137,7 @@ impl Node {
             profiles: config.profiles.clone(),
             allowed_origins: current_origins,
             token_param: config.token_param.clone(),
-            plain_http: Some(plain_http(api.clone())),
+            plain_http: config.plain_http.then(|| plain_http(api.clone())),
             closed: ws_closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;

@@ -121,7 +121,8 @@ impl Rules {
             "isOnlineId" => (!self.of_user(node, &text(p, "id")).is_empty()).into(),
             "isOnline_Id" => self.here(node, &text(p, "_id")).is_some().into(),
             "getIdBy_Id" => match self.here(node, &text(p, "_id")).and_then(|it| it.user.clone()) {
-                Some(user) => key(&user),
+                // As it was bound, no key of an array.
+                Some(user) => user.into(),
                 None => 0.into(),
             },
             "getBind_IdsById" => mirrored(&self.of_user(node, &text(p, "id")), |id| id.into()),
