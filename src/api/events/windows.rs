@@ -4,7 +4,8 @@
 //! a message goes to is looked up before the acts among which it is sent; where one of them may have changed the groups,
 //! they are carried out first.
 
-use super::plan::{Codes, NotDone, Plan, to_groups};
+use super::meaning::{Codes, NotDone};
+use super::plan::{Plan, to_groups};
 use super::value::Value;
 use crate::cluster::{Act, Answer, Life, Outcome, Question};
 use crate::model::{Audience, Error, Name, Push};
