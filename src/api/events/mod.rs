@@ -10,6 +10,8 @@ mod php;
 mod plan;
 mod reply;
 mod table;
+#[cfg(test)]
+mod tests;
 mod value;
 mod windows;
 
