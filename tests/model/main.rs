@@ -411,6 +411,7 @@ async fn run(seed: u64, steps: usize) {
     world.everybody_hears().await;
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long and from where a test runs is no setting of a node")]
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
