@@ -3,10 +3,12 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::fs;
 use support::events::{by_node, refusal};
 use support::http::{Answer, Http, request};
-use support::{Events, Fleet, Heard, Listener, Node};
+use support::{DEADLINE, Events, Fleet, Heard, Listener, Node, eventually};
 
 #[tokio::test]
 async fn a_token_is_asked_for_in_query_body_or_header_before_anything_else() {
@@ -183,8 +185,25 @@ async fn origins_are_the_originals_unless_they_are_narrowed() {
 }
 
 #[tokio::test]
+async fn origins_are_read_again_on_sighup() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("origins");
+    fs::write(&file, "https://a.example").unwrap();
+    let node = Node::start(&[("CORS_ORIGINS_FILE", file.to_str().unwrap())]).await;
+    fs::write(&file, "https://b.example").unwrap();
+    node.signal(Signal::HUP);
+    eventually("the new origin is let in", DEADLINE, async || {
+        let mut http = Http::connect(node.http()).await.unwrap();
+        let answer = http.request(&request("GET", "/?event=getIds", &[("Origin", "https://b.example")], b"")).await;
+        let allowed = answer.unwrap().header("access-control-allow-origin").map(str::to_owned);
+        if allowed.as_deref() == Some("https://b.example") { Ok(()) } else { Err(format!("{allowed:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_node_that_does_not_answer_has_an_error_in_its_place() {
-    let fleet = Fleet::start(3, &[("ACT_TIMEOUT", "200ms"), ("NODE_LEASE", "60s")]).await;
+    let fleet = Fleet::start(3, &[("ACT_TIMEOUT", "3s"), ("NODE_LEASE", "60s")]).await;
     let api = Events(fleet.nodes[0].http());
     let mut clients = Vec::new();
     for node in &fleet.nodes {
