@@ -1,6 +1,6 @@
 //! One node: puts the parts together, runs them, and takes them apart without losing a client.
 
-use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, Secrets, Surface, Upgrade};
+use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
 use crate::cluster::redis::RedisCluster;
 use crate::cluster::{About, Cluster};
@@ -106,6 +106,14 @@ impl Node {
             counters: counters(hub.clone(), api_later.clone()),
         };
         let node_id = about.id;
+        let facts = NodeFacts {
+            ws_port: ws.is_some().then_some(ws_address.port()),
+            start_time: about.start_time,
+            traffic: {
+                let hub = hub.clone();
+                Arc::new(move || hub.traffic())
+            },
+        };
         let cluster: Arc<dyn Cluster> = match &config.redis {
             None => Embedded::new(hub.clone(), about),
             Some(redis) => RedisCluster::start(redis.clone(), hub.clone(), about, &registry)?,
@@ -130,6 +138,7 @@ impl Node {
                 secrets: current_secrets,
                 draining: is_draining,
                 max_connections: DEFAULT_CONNECTIONS,
+                facts,
             },
             &registry,
         )?;

@@ -43,12 +43,13 @@ impl Api {
             Ok(query) => (query, None),
             Err(error) => (Query::default(), Some(format!("query has {error}"))),
         };
-        if unread.is_none()
-            && query.get("action").is_none()
-            && query.get("event").is_none()
-            && let Some(answer) = self.fixed_path(&parts).await
-        {
-            return answer;
+        if unread.is_none() && query.get("action").is_none() && query.get("event").is_none() {
+            if let Some(answer) = self.fixed_path(&parts).await {
+                return answer;
+            }
+            if let Some(answer) = self.console(&parts).await {
+                return answer;
+            }
         }
         let mut parameters = Parameters { query, body: Query::default() };
         let mut fault = unread;

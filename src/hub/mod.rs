@@ -33,6 +33,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 pub use gap::GapPolicy;
 pub use journal::{Change, Changes, Snapshot};
+pub use metrics::Traffic;
 pub use refusal::{Full, JoinError};
 pub use socket::{CloseReason, Socket};
 
