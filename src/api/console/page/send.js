@@ -99,13 +99,13 @@ export class SendForm {
 
   async #push(to, name, message) {
     const about = `→ ${text(`send.to.${to}`)}${name && ` ${name}`}`;
+    this.#log.add("sent", message, about);
     try {
       await push(to, name, message);
-      this.#log.add("sent", message, about);
     } catch (error) {
-      const unknown = to === "connection" ? text("send.unknown") : text("send.refused");
+      const unknown = text(to === "connection" ? "send.unknown" : "send.refused");
       const why = error.kind === "token" ? text("token.needed") : error.message || unknown;
-      this.#log.add("error", text("send.failed", { why }), about);
+      this.#log.add("error", text(error.kind === "unreachable" ? "send.unanswered" : "send.failed", { why }), about);
     }
   }
 }
