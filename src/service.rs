@@ -3,8 +3,11 @@
 //! A dialect turns its wire format into a call here and the result into its own words; what is checked, counted and
 //! limited for all of them is in this place.
 
-use crate::cluster::{Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use crate::cluster::{
+    Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
+};
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Limits, Name, NodeId, Push, Result, Seq, Target};
+use bytes::Bytes;
 use prometheus::{IntCounterVec, Opts, Registry};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -20,14 +23,17 @@ const REFUSALS: [&str; 4] = ["unknown_connection", "unavailable", "no_answer", "
 pub enum Dialect {
     /// `/?action=…`.
     Actions,
+    /// `/?event=…`.
+    Events,
 }
 
 impl Dialect {
-    const ALL: [Self; 1] = [Self::Actions];
+    const ALL: [Self; 2] = [Self::Actions, Self::Events];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Actions => "actions",
+            Self::Events => "events",
         }
     }
 }
@@ -100,23 +106,27 @@ impl Service {
     }
 
     async fn publish(&self, push: Push) -> Result<Published> {
-        let (size, limit) = (push.payload.len(), self.limits.max_push);
-        if size > limit {
-            return Err(Error::Limit(format!("message of {size} bytes is longer than MAX_PUSH, {limit} bytes")));
+        if let Some(why) = self.too_long(&push.payload) {
+            return Err(Error::Limit(why));
         }
         self.cluster.publish(push).await
     }
 
+    fn too_long(&self, payload: &Bytes) -> Option<String> {
+        let (size, limit) = (payload.len(), self.limits.max_push);
+        (size > limit).then(|| format!("message of {size} bytes is longer than MAX_PUSH, {limit} bytes"))
+    }
+
     /// Closes a connection; false where there is none.
     pub async fn close_connection(&self, connection: ConnectionId) -> Result<bool> {
-        let act = Act::Close { connection, code: CLOSED_BY_API, reason: String::new() };
-        Ok(self.act(act).await?.is_some())
+        let act = Act::Close { who: connection.into(), code: CLOSED_BY_API, reason: String::new() };
+        Ok(self.request(act).await?.is_some())
     }
 
     /// Closes every member of an audience; how many.
     pub async fn close_audience(&self, audience: Audience) -> Result<u64> {
-        let act = Act::CloseAudience { audience, code: CLOSED_BY_API, reason: String::new() };
-        Ok(self.act(act).await?.unwrap_or(0))
+        let act = Act::Close { who: audience.into(), code: CLOSED_BY_API, reason: String::new() };
+        Ok(self.request(act).await?.unwrap_or(0))
     }
 
     /// Makes a connection a member of audiences. When this returns it is, for everybody: what is pushed to them from then
@@ -126,20 +136,76 @@ impl Service {
         if count > limit {
             return Err(Error::Limit(format!("{count} channels are more than MAX_CHANNELS, {limit}")));
         }
-        self.act(Act::Join { connection, audiences }).await
+        self.request(Act::Join { who: connection.into(), audiences }).await
     }
 
     /// Takes a connection out of audiences. `None` where there is no such connection, else of how many it was a member.
     pub async fn leave(&self, connection: ConnectionId, audiences: Vec<Audience>) -> Result<Option<u64>> {
-        self.act(Act::Leave { connection, audiences }).await
+        self.request(Act::Leave { who: connection.into(), audiences }).await
     }
 
-    async fn act(&self, act: Act) -> Result<Option<u64>> {
+    async fn request(&self, act: Act) -> Result<Option<u64>> {
         match self.cluster.request(act, self.limits.act_timeout).await? {
             Outcome::Done(affected) => Ok(Some(affected)),
             Outcome::Unknown => Ok(None),
-            Outcome::Failed(why) => Err(Error::Unavailable(why)),
+            Outcome::NoAudience => Ok(Some(0)),
+            Outcome::Failed(why) | Outcome::NoAnswer(why) => Err(Error::Unavailable(why)),
             Outcome::Refused(why) => Err(Error::Limit(why)),
+        }
+    }
+
+    /// The live nodes of one moment, in the order of their numbers.
+    pub async fn lives(&self) -> Result<Vec<Life>> {
+        self.cluster.lives().await
+    }
+
+    /// This node, whether or not it is in the cluster just now.
+    pub fn own_life(&self) -> Life {
+        Life { seq: self.cluster.seq(), id: self.cluster.node_id() }
+    }
+
+    /// What the directory says of each of `lives`; see [`Cluster::look`].
+    pub async fn look(&self, lives: &[Life], questions: &[Question]) -> Result<Vec<Vec<Answer>>> {
+        self.cluster.look(lives, questions).await
+    }
+
+    /// Has each of `lives` carry out `acts`, one after the other; see [`Cluster::act`]. Pushes among them are counted, and
+    /// refused over [`Limits::max_push`] before any node is asked.
+    pub async fn act(&self, dialect: Dialect, lives: &[Life], acts: &[Act]) -> Vec<Vec<Outcome>> {
+        let too_long = |act: &Act| pushed(act).and_then(|(payload, _)| self.too_long(payload));
+        let (mut fit, mut refused) = (Vec::with_capacity(acts.len()), Vec::new());
+        for (at, act) in acts.iter().enumerate() {
+            match too_long(act) {
+                None => fit.push(act.clone()),
+                Some(why) => refused.push((at, why)),
+            }
+        }
+        let mut all = self.cluster.act(lives, &fit, self.limits.act_timeout).await;
+        for outcomes in &mut all {
+            for (at, why) in &refused {
+                outcomes.insert(*at, Outcome::Refused(why.clone()));
+            }
+        }
+        self.count(dialect, acts, &all);
+        all
+    }
+
+    /// Counts the pushes among acts: taken where any node took it.
+    fn count(&self, dialect: Dialect, acts: &[Act], outcomes: &[Vec<Outcome>]) {
+        for (at, act) in acts.iter().enumerate() {
+            let Some((_, target)) = pushed(act) else { continue };
+            let of_nodes = || outcomes.iter().filter_map(|outcomes| outcomes.get(at));
+            let reason = match of_nodes().find(|outcome| matches!(outcome, Outcome::Done(_))).or(of_nodes().next()) {
+                Some(Outcome::Done(_)) | None => None,
+                Some(Outcome::Unknown | Outcome::NoAudience) => Some("unknown_connection"),
+                Some(Outcome::Failed(_)) => Some("unavailable"),
+                Some(Outcome::NoAnswer(_)) => Some("no_answer"),
+                Some(Outcome::Refused(_)) => Some("limit"),
+            };
+            match reason {
+                None => self.pushes.with_label_values(&[dialect.as_str(), target]).inc(),
+                Some(reason) => self.refused.with_label_values(&[dialect.as_str(), reason]).inc(),
+            }
         }
     }
 
@@ -192,6 +258,15 @@ impl Service {
             self.cluster.audiences(AudienceKind::Channel)
         )?;
         Ok(Stats { nodes, store, channels })
+    }
+}
+
+/// What an act pushes, and the word for its target; `None` where it pushes nothing.
+fn pushed(act: &Act) -> Option<(&Bytes, &'static str)> {
+    match act {
+        Act::Deliver(push) | Act::DeliverToOne(push) => Some((&push.payload, push.target.kind())),
+        Act::DeliverToOneOfEach { payload, .. } => Some((payload, "several")),
+        Act::Close { .. } | Act::Join { .. } | Act::Leave { .. } | Act::LeaveAll { .. } | Act::Bind { .. } => None,
     }
 }
 

@@ -2,6 +2,8 @@
 //! a Redis Cluster of three primaries, each time from two nodes (the embedded one is both).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "cluster_contract/each_node.rs"]
+mod each_node;
 #[path = "cluster_contract/node.rs"]
 mod node;
 #[path = "cluster_contract/on_redis.rs"]
@@ -11,6 +13,12 @@ mod redis;
 
 use carillon::cluster::{Act, Outcome, Published};
 use carillon::model::{AudienceKind, ConnectionId, Exclusions, Opcode, Push, Seq, Target};
+use each_node::{
+    a_batch_is_carried_out_one_after_the_other, connections_are_bound_and_unbound_from_any_node,
+    deliveries_are_counted_node_by_node, groups_are_joined_by_connection_and_by_user, long_lists_are_told_whole,
+    more_acts_and_questions_than_fit_one_message, one_connection_of_each_node_is_reached,
+    what_each_node_holds_is_told_node_by_node,
+};
 use node::{Frame, Node, channel, until, user};
 use std::collections::BTreeSet;
 
@@ -53,6 +61,14 @@ contract! {
     an_audience_is_closed_on_all_nodes,
     a_moment_after_settling_a_push_arrives,
     nodes_and_store_tell_of_themselves,
+    connections_are_bound_and_unbound_from_any_node,
+    groups_are_joined_by_connection_and_by_user,
+    a_batch_is_carried_out_one_after_the_other,
+    what_each_node_holds_is_told_node_by_node,
+    deliveries_are_counted_node_by_node,
+    one_connection_of_each_node_is_reached,
+    long_lists_are_told_whole,
+    more_acts_and_questions_than_fit_one_message,
 }
 
 // ---- the contract ----
@@ -180,22 +196,22 @@ async fn connections_that_are_not_there_are_unknown(a: Node, b: Node) {
     for id in [gone.id, ConnectionId::new(nobody_s, 5)] {
         assert_eq!(b.push(Target::Connection(id), "?").await, Published::UnknownConnection);
         assert!(!b.cluster.exists(id).await.unwrap());
-        let close = Act::Close { connection: id, code: 1000, reason: String::new() };
+        let close = Act::Close { who: id.into(), code: 1000, reason: String::new() };
         assert_eq!(b.act(close).await, Outcome::Unknown);
-        assert_eq!(b.act(Act::Join { connection: id, audiences: vec![channel("x")] }).await, Outcome::Unknown);
+        assert_eq!(b.act(Act::Join { who: id.into(), audiences: vec![channel("x")] }).await, Outcome::Unknown);
     }
 }
 
 async fn a_node_joins_and_leaves_for_another(a: Node, b: Node) {
     let mut client = a.connect(&[]).await;
     let (red, blue) = (channel("red"), channel("blue"));
-    let join = Act::Join { connection: client.id, audiences: vec![red.clone(), blue.clone()] };
+    let join = Act::Join { who: client.id.into(), audiences: vec![red.clone(), blue.clone()] };
     assert_eq!(b.act(join.clone()).await, Outcome::Done(2));
     assert_eq!(b.members(&red).await, BTreeSet::from([client.id]));
     b.push(Target::Audience(red.clone()), "joined").await;
     assert_eq!(client.text().await, "joined");
     assert_eq!(b.act(join).await, Outcome::Done(0));
-    let leave = Act::Leave { connection: client.id, audiences: vec![red.clone()] };
+    let leave = Act::Leave { who: client.id.into(), audiences: vec![red.clone()] };
     assert_eq!(b.act(leave).await, Outcome::Done(1));
     assert_eq!(b.cluster.count_members(&red).await.unwrap(), 0);
     b.push(Target::Audience(red), "nobody is in here").await;
@@ -211,9 +227,9 @@ async fn a_close_follows_the_pushes_before_it(a: Node, b: Node) {
         b.push(Target::Connection(by_id.id), number.to_string()).await;
         b.push(Target::Audience(news.clone()), number.to_string()).await;
     }
-    let close = Act::Close { connection: by_id.id, code: 4001, reason: "enough".to_owned() };
+    let close = Act::Close { who: by_id.id.into(), code: 4001, reason: "enough".to_owned() };
     assert_eq!(b.act(close).await, Outcome::Done(1));
-    let close = Act::CloseAudience { audience: news, code: 4002, reason: String::new() };
+    let close = Act::Close { who: news.into(), code: 4002, reason: String::new() };
     assert_eq!(b.act(close).await, Outcome::Done(1));
     for number in 0..50 {
         assert_eq!(by_id.text().await, number.to_string());
@@ -228,7 +244,7 @@ async fn an_audience_is_closed_on_all_nodes(a: Node, b: Node) {
     let news = channel("news");
     let mut clients = vec![a.connect(std::slice::from_ref(&news)).await, b.connect(std::slice::from_ref(&news)).await];
     let stays = b.connect(&[channel("other")]).await;
-    let close = Act::CloseAudience { audience: news.clone(), code: 1000, reason: String::new() };
+    let close = Act::Close { who: news.clone().into(), code: 1000, reason: String::new() };
     assert_eq!(a.act(close.clone()).await, Outcome::Done(2));
     for client in &mut clients {
         assert_eq!(client.frame().await, Frame::Close(1000, String::new()));

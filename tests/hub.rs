@@ -49,8 +49,8 @@ impl World {
     }
 
     fn open(&self, audiences: &[Audience]) -> ConnectionId {
-        let opening = Opening { details: "{}".into(), audiences: audiences.to_vec(), greeting: Vec::new() };
-        self.hub.open(opening).unwrap()
+        let opening = Opening { details: "{}".into(), audiences: audiences.to_vec() };
+        self.hub.open(opening, |_| Vec::new()).unwrap()
     }
 
     async fn attach(&self, id: ConnectionId) -> (Client, Arc<Socket>) {
@@ -154,12 +154,12 @@ async fn random_operations_deliver_exactly_what_a_plain_model_says() {
                 }
                 2 if !ids.is_empty() => {
                     let id = ids[random(ids.len())];
-                    world.hub.join(id, &[channel(names[name])]).unwrap();
+                    world.hub.join(&id.into(), &[channel(names[name])]).unwrap();
                     clients.get_mut(&id).unwrap().1.insert(name);
                 }
                 3 if !ids.is_empty() => {
                     let id = ids[random(ids.len())];
-                    world.hub.leave(id, &[channel(names[name])]).unwrap();
+                    world.hub.leave(&id.into(), &[channel(names[name])]).unwrap();
                     clients.get_mut(&id).unwrap().1.remove(&name);
                 }
                 4 if !ids.is_empty() => {
@@ -222,8 +222,8 @@ async fn random_operations_deliver_exactly_what_a_plain_model_says() {
 async fn what_is_pushed_before_the_socket_comes_waits_behind_the_greeting() {
     let world = World::new().await;
     let greeting = vec![frame::message(Opcode::Text, b"hello")];
-    let opening = Opening { details: "{}".into(), audiences: vec![channel("a")], greeting };
-    let id = world.hub.open(opening).unwrap();
+    let opening = Opening { details: "{}".into(), audiences: vec![channel("a")] };
+    let id = world.hub.open(opening, |_| greeting).unwrap();
     world.push(Target::Audience(channel("a")), "1");
     world.push(Target::Connection(id), "2");
     let (mut client, _socket) = world.attach(id).await;
@@ -393,8 +393,8 @@ async fn an_ended_connection_gets_one_close_frame_behind_its_pushes() {
 async fn a_full_node_takes_nobody_in_until_somebody_leaves() {
     let world = World::with(Limits { max_connections: 1, ..Limits::default() }, GapPolicy::Count).await;
     let id = world.open(&[]);
-    let opening = Opening { details: "{}".into(), audiences: Vec::new(), greeting: Vec::new() };
-    assert!(world.hub.open(opening.clone()).is_err());
+    let opening = Opening { details: "{}".into(), audiences: Vec::new() };
+    assert!(world.hub.open(opening.clone(), |_| Vec::new()).is_err());
     world.hub.forget(id, CloseReason::Handshake);
-    assert!(world.hub.open(opening).is_ok());
+    assert!(world.hub.open(opening, |_| Vec::new()).is_ok());
 }

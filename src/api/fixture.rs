@@ -1,7 +1,9 @@
 //! Services for the tests of this module: one over a hub without sockets, one whose cluster fails.
 
 use crate::cluster::embedded::Embedded;
-use crate::cluster::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use crate::cluster::{
+    About, Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
+};
 use crate::hub::{GapPolicy, Hub, Opening};
 use crate::model::{
     Audience, AudienceKind, ConnectionId, Error, Limits, Name, NodeCounters, NodeId, Push, Result, Seq,
@@ -25,7 +27,7 @@ pub(super) fn limited(limits: Limits) -> Arc<Service> {
     let hub = Hub::start(limits.clone(), GapPolicy::Count, 1, &registry).unwrap();
     for channels in [&["a"][..], &["a", "ж/\""], &[]] {
         let audiences = channels.iter().map(|name| Audience::channel(Name::new(name).unwrap())).collect();
-        hub.open(Opening { details: "{}".into(), audiences, greeting: Vec::new() }).unwrap();
+        hub.open(Opening { details: "{}".into(), audiences }, |_| Vec::new()).unwrap();
     }
     let counters = NodeCounters {
         connections: 3,
@@ -92,6 +94,18 @@ impl Cluster for Failing {
 
     async fn request(&self, _act: Act, waited: Duration) -> Result<Outcome> {
         Err(Error::NoAnswer { node: "abc".to_owned(), waited })
+    }
+
+    async fn lives(&self) -> Result<Vec<Life>> {
+        Err(broken())
+    }
+
+    async fn look(&self, _lives: &[Life], _questions: &[Question]) -> Result<Vec<Vec<Answer>>> {
+        Err(broken())
+    }
+
+    async fn act(&self, lives: &[Life], acts: &[Act], _timeout: Duration) -> Vec<Vec<Outcome>> {
+        lives.iter().map(|_| acts.iter().map(|_| Outcome::Failed("redis is away".to_owned())).collect()).collect()
     }
 
     async fn nodes(&self) -> Result<Vec<NodeSummary>> {

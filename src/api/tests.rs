@@ -254,7 +254,9 @@ async fn metrics_show_server_process_and_cluster() {
 #[tokio::test]
 async fn a_port_for_operations_has_no_api() {
     let server = start(service(), Surface::Operations, 16).await;
-    assert!(server.get("/?action=stats", "").await.starts_with("HTTP/1.1 404 "));
+    for other in ["/?action=stats", "/console/", "/console/node"] {
+        assert!(server.get(other, "").await.starts_with("HTTP/1.1 404 "), "{other}");
+    }
     assert!(server.get("/livez", "").await.starts_with("HTTP/1.1 200 "));
     assert!(server.get("/metrics", "").await.starts_with("HTTP/1.1 200 "));
 }

@@ -1,6 +1,9 @@
 //! A cluster of one: the roster is the directory, and the bus is a loop-back with the same contract.
 
-use super::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo, carry_out};
+use super::{
+    About, Act, Answer, Cluster, Details, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State,
+    StoreInfo, acts,
+};
 use crate::hub::{Delivery, Hub};
 use crate::model::{Audience, AudienceKind, ConnectionId, Name, NodeId, Push, Result, Seq, Target};
 use async_trait::async_trait;
@@ -27,6 +30,41 @@ impl Embedded {
     pub fn new(hub: Arc<Hub>, about: About) -> Arc<Self> {
         Arc::new(Self { hub, about, state: watch::Sender::new(State::Ready) })
     }
+
+    /// Nothing has to be written or subscribed: what the roster has is in every answer.
+    async fn carry_out(&self, acts: &[Act]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(acts.len());
+        for act in acts {
+            if matches!(act, Act::Deliver(_) | Act::DeliverToOne(_) | Act::DeliverToOneOfEach { .. }) {
+                self.hub.has_room().await;
+            }
+            outcomes.extend(acts::apply(&self.hub, std::slice::from_ref(act), now()));
+        }
+        outcomes
+    }
+
+    fn answer(&self, question: &Question) -> Answer {
+        let hub = &self.hub;
+        match question {
+            Question::Connections => Answer::Count(hub.count()),
+            Question::ConnectionIds => Answer::Ids(hub.connections()),
+            Question::Members(audience) => Answer::Count(hub.local_members(audience)),
+            Question::MemberIds(audience) => Answer::Ids(hub.members(audience)),
+            Question::SharedMember(one, other) => Answer::Count(u64::from(hub.share_a_member(one, other))),
+            Question::Audiences(kind) => Answer::Names(hub.audiences(*kind)),
+            Question::AudiencesOfMembers(audience, kind) => {
+                Answer::Names(hub.names_of_members(audience, *kind).into_iter().map(|name| (name, 0)).collect())
+            }
+            Question::Details(connection) => {
+                Answer::Details(hub.details(*connection).map(|details| Details::parse(&details)))
+            }
+        }
+    }
+}
+
+/// Microseconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 fn pages(seq: Seq, counters: Vec<u32>) -> Pages {
@@ -60,13 +98,29 @@ impl Cluster for Embedded {
             return Ok(Published::UnknownConnection);
         }
         self.hub.has_room().await;
-        let taken_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
-        self.hub.deliver(Delivery { push, taken_at });
+        self.hub.deliver(Delivery { push, taken_at: now() });
         Ok(Published::Taken)
     }
 
     async fn request(&self, act: Act, _timeout: Duration) -> Result<Outcome> {
-        Ok(carry_out(&self.hub, self, &act).await)
+        Ok(self.carry_out(std::slice::from_ref(&act)).await.pop().unwrap_or_else(|| act.nobody()))
+    }
+
+    async fn lives(&self) -> Result<Vec<Life>> {
+        Ok(vec![Life { seq: self.hub.seq(), id: self.about.id }])
+    }
+
+    async fn look(&self, lives: &[Life], questions: &[Question]) -> Result<Vec<Vec<Answer>>> {
+        Ok(lives.iter().map(|_| questions.iter().map(|question| self.answer(question)).collect()).collect())
+    }
+
+    async fn act(&self, lives: &[Life], acts: &[Act], _timeout: Duration) -> Vec<Vec<Outcome>> {
+        // There is one life, or none that was asked for.
+        let mut all = Vec::with_capacity(lives.len());
+        for _ in lives {
+            all.push(self.carry_out(acts).await);
+        }
+        all
     }
 
     async fn nodes(&self) -> Result<Vec<NodeSummary>> {

@@ -15,14 +15,15 @@ pub mod redis;
 
 mod acts;
 
-use crate::model::{Audience, AudienceKind, ConnectionId, Error, Name, NodeCounters, NodeId, Push, Result, Seq};
+use crate::model::{
+    Audience, AudienceKind, ConnectionId, Error, Name, NodeCounters, NodeId, Opcode, Push, Result, Seq, Who,
+};
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-
-pub use acts::carry_out;
 
 /// Pages of ids as they come from the directory: no order, no duplicates; an error ends them.
 pub type Pages = BoxStream<'static, Result<Vec<ConnectionId>>>;
@@ -30,54 +31,143 @@ pub type Pages = BoxStream<'static, Result<Vec<ConnectionId>>>;
 /// Pages of ids, each with the name of the audience whose members they are; an audience's pages follow each other.
 pub type NamedPages = BoxStream<'static, Result<(Name, Vec<ConnectionId>)>>;
 
-/// What somebody wants done to a connection that another node may own.
+/// What somebody wants done to connections that other nodes may own. What the nodes answer is an [`Outcome`] each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Act {
-    /// Close one connection with this code and reason.
+    /// Close connections; done: how many.
     Close {
-        /// Which one.
-        connection: ConnectionId,
+        /// Which.
+        who: Who,
         /// The close frame's code (RFC 6455, section 7.4).
         code: u16,
         /// The close frame's reason, at most 123 bytes.
         reason: String,
     },
-    /// Close every member of an audience.
-    CloseAudience {
-        /// Whose members.
-        audience: Audience,
-        /// The close frame's code (RFC 6455, section 7.4).
-        code: u16,
-        /// The close frame's reason, at most 123 bytes.
-        reason: String,
-    },
-    /// Make a connection a member of these audiences.
+    /// Make connections members of audiences, all of all or nobody of any; done: how many memberships are new.
     Join {
-        /// Which one.
-        connection: ConnectionId,
+        /// Which.
+        who: Who,
         /// Of what.
         audiences: Vec<Audience>,
     },
-    /// Take a connection out of these audiences.
+    /// Take connections out of audiences; done: how many memberships have ended.
     Leave {
-        /// Which one.
-        connection: ConnectionId,
+        /// Which.
+        who: Who,
         /// Out of what.
         audiences: Vec<Audience>,
+    },
+    /// Take connections out of all audiences of a kind (for users: unbind them); done: how many memberships have ended.
+    LeaveAll {
+        /// Which.
+        who: Who,
+        /// Out of what.
+        kind: AudienceKind,
+    },
+    /// Make a connection one of a user's; done: 1, or 0 where it has a user already, which it keeps.
+    Bind {
+        /// Which.
+        connection: ConnectionId,
+        /// Whose.
+        user: Name,
+    },
+    /// Deliver a push to the node's connections; done: to how many it went.
+    Deliver(Push),
+    /// Deliver a push to one connection of its target on each node, any; done: to how many it went, 0 or 1.
+    DeliverToOne(Push),
+    /// Deliver a message to one member, any, of each audience of a kind on each node; done: how many audiences it were.
+    DeliverToOneOfEach {
+        /// Of what kind.
+        kind: AudienceKind,
+        /// The message; with [`Opcode::Text`] checked to be UTF-8.
+        payload: Bytes,
+        /// How it is framed.
+        opcode: Opcode,
     },
 }
 
 /// What came of an [`Act`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Done, written to the directory and subscribed where that is meant; so many connections were affected.
+    /// Done, written to the directory and subscribed where that is meant; so many of what the act counts.
     Done(u64),
-    /// There is no such connection (any more).
+    /// There is no such connection (any more); of an audience's members: it has none.
     Unknown,
+    /// None of the audiences to leave has a member.
+    NoAudience,
     /// It could not be done, for the reason given.
     Failed(String),
     /// A limit stands against it, which the text names.
     Refused(String),
+    /// The node did not answer in time; whether it acted is not known. The text says how long it was waited for.
+    NoAnswer(String),
+}
+
+/// One life of one node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Life {
+    /// The node's number, which its connections carry.
+    pub seq: Seq,
+    /// The life's id.
+    pub id: NodeId,
+}
+
+/// What a node's part of the directory is asked. What it says is an [`Answer`] of the variant named.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Question {
+    /// How many connections it has: [`Answer::Count`].
+    Connections,
+    /// Which connections it has: [`Answer::Ids`].
+    ConnectionIds,
+    /// How many members an audience has: [`Answer::Count`].
+    Members(Audience),
+    /// Which members an audience has: [`Answer::Ids`].
+    MemberIds(Audience),
+    /// Whether two audiences have a member in common: [`Answer::Count`], 1 or 0.
+    SharedMember(Audience, Audience),
+    /// The audiences of a kind that have members: [`Answer::Names`], sorted, each with their number.
+    Audiences(AudienceKind),
+    /// The audiences of a kind (users or groups) that an audience's members are in: [`Answer::Names`], sorted, their
+    /// numbers of members left at 0.
+    AudiencesOfMembers(Audience, AudienceKind),
+    /// What is kept of a connection: [`Answer::Details`].
+    Details(ConnectionId),
+}
+
+/// What a node's part of the directory says to a [`Question`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    /// A number.
+    Count(u64),
+    /// The counters of connections of that node: no order, no duplicates. Their ids are [`ConnectionId::new`] with its seq.
+    Ids(Vec<u32>),
+    /// Names, sorted, with numbers.
+    Names(Vec<(Name, u64)>),
+    /// What is kept of a connection; `None` where it isn't there.
+    Details(Option<Details>),
+}
+
+/// What the directory keeps of a connection, as compact JSON.
+#[derive(Clone, PartialEq, Default, Debug, serde::Deserialize)]
+#[serde(default)]
+pub struct Details {
+    /// Its user, if it has one.
+    pub user: Option<String>,
+    /// Its groups, in no order.
+    pub groups: Vec<String>,
+    /// The query that it connected with, read by PHP's rules, tokens left out; `null` where it had none.
+    pub query: serde_json::Value,
+    /// Its client profile.
+    pub profile: String,
+    /// The address that it came from.
+    pub address: String,
+}
+
+impl Details {
+    /// Reads what this or another version has written; what can't be read is left at its default.
+    pub fn parse(json: &str) -> Self {
+        serde_json::from_str(json).unwrap_or_default()
+    }
 }
 
 /// What [`Cluster::publish`] knows of a push that the bus has taken.
@@ -179,8 +269,22 @@ pub trait Cluster: Send + Sync + 'static {
     async fn publish(&self, push: Push) -> Result<Published>;
 
     /// Asks whoever owns the target to act, and waits for the answers of all that must: one node for a connection, for
-    /// an audience every live node that the directory shows to have members. Affected connections are summed up.
+    /// an audience every live node that the directory shows to have members. What is counted is summed up.
     async fn request(&self, act: Act, timeout: Duration) -> Result<Outcome>;
+
+    /// The live nodes of one moment, in the order of their numbers.
+    async fn lives(&self) -> Result<Vec<Life>>;
+
+    /// What the directory says of each of `lives` to each of `questions`: first by life, then by question, in their orders.
+    /// A life that has ended since has nothing. Costs round trips by hundreds of questions, and by the sizes of what is
+    /// listed.
+    async fn look(&self, lives: &[Life], questions: &[Question]) -> Result<Vec<Vec<Answer>>>;
+
+    /// Asks `lives` to carry out `acts`, one after the other, and waits for what each says to each: first by life, then by
+    /// act, in their orders. Only nodes that the directory shows to be concerned are asked; for the others the outcome is
+    /// known ([`Act::nobody`]), and so it is for a life that has ended since. What a node says is waited for no longer than
+    /// `timeout`. Costs round trips by hundreds of acts.
+    async fn act(&self, lives: &[Life], acts: &[Act], timeout: Duration) -> Vec<Vec<Outcome>>;
 
     /// The live nodes.
     async fn nodes(&self) -> Result<Vec<NodeSummary>>;

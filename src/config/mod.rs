@@ -153,6 +153,7 @@ impl Config {
             max_body: read.bytes("MAX_BODY", raw.max_body, defaults.max_body, 1),
             handshake_timeout: read.duration("HANDSHAKE_TIMEOUT", raw.handshake_timeout, defaults.handshake_timeout),
             max_channels: read.number("MAX_CHANNELS", raw.max_channels, defaults.max_channels, 1..=1_000_000),
+            max_groups: read.number("MAX_GROUPS", raw.max_groups, defaults.max_groups, 1..=1_000_000),
             max_unsent: read.bytes("MAX_UNSENT", raw.max_unsent, defaults.max_unsent, 0),
             max_connections: read.number("MAX_CONNECTIONS", raw.max_connections, 0, 0..=usize::MAX),
             ping_interval: read.interval("PING_INTERVAL", raw.ping_interval, defaults.ping_interval),

@@ -68,6 +68,7 @@ variables! {
     "NODE_LEASE" node_lease "10s" "How long a node may be silent before the others take it for dead; at least 2s."
     "MAX_CONNECTIONS" max_connections "0" "WebSocket connections of this node; more are refused with 503. 0 is no limit."
     "MAX_CHANNELS" max_channels "1000" "Channels of one connection; more are refused with 400."
+    "MAX_GROUPS" max_groups "1000" "Groups of one connection; joining more is refused."
     "MAX_MESSAGE" max_message "2MiB" "Size of a client's message, fragments together; more closes the connection with 1009."
     "MAX_PUSH" max_push "1MiB" "Size of a push; more is refused."
     "MAX_BODY" max_body "8MiB" "Size of an HTTP request's body; more is refused."

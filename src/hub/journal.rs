@@ -20,6 +20,13 @@ pub enum Change {
         /// Compact JSON.
         details: Arc<str>,
     },
+    /// A connection's user or groups have changed, and with them what the directory keeps of it.
+    Described {
+        /// Its number on the node.
+        counter: u32,
+        /// Compact JSON.
+        details: Arc<str>,
+    },
     /// A connection is gone. Its memberships have left before, one by one.
     Closed {
         /// Its number on the node.

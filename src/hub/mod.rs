@@ -9,7 +9,9 @@
 //! a connection, by [`Limits::max_unsent`] (beyond it closed with 4008); the journal, by its length (beyond it replaced by
 //! a snapshot).
 
+mod acts;
 mod backlog;
+mod delivery;
 pub mod frame;
 mod gap;
 mod inbox;
@@ -20,9 +22,9 @@ mod roster;
 mod shard;
 mod socket;
 
-use crate::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeCounters, Push, Seq, Target};
+use crate::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeCounters, Seq};
 use bytes::Bytes;
-use inbox::{Budget, Command, Inbox, Parcel, To};
+use inbox::{Budget, Command, Inbox};
 use journal::Journal;
 use metrics::HubMetrics;
 use roster::Roster;
@@ -31,20 +33,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
+pub use acts::Left;
+pub use delivery::Delivery;
 pub use gap::GapPolicy;
 pub use journal::{Change, Changes, Snapshot};
 pub use metrics::Traffic;
-pub use refusal::{Full, JoinError};
+pub use refusal::{Full, JoinError, Overflow};
 pub use socket::{CloseReason, Socket};
-
-/// A push as it came off the bus.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// What to deliver, to the local members of its target.
-    pub push: Push,
-    /// When its publisher took it, in microseconds since 1970; for the latency histogram.
-    pub taken_at: u64,
-}
 
 /// What the hub has to know of a new connection.
 #[derive(Clone, Debug)]
@@ -53,8 +48,6 @@ pub struct Opening {
     pub details: Arc<str>,
     /// What it is a member of from the start.
     pub audiences: Vec<Audience>,
-    /// Frames that come before any push, encoded.
-    pub greeting: Vec<Bytes>,
 }
 
 /// A node's own sockets.
@@ -169,22 +162,29 @@ impl Hub {
     // ---- for sessions ----
 
     /// Takes a connection in before its handshake is answered: it is in the roster, a member of its audiences, and what
-    /// is pushed to it waits until [`attach`](Self::attach) brings its socket. `Err` where the node is full.
-    pub fn open(&self, opening: Opening) -> Result<ConnectionId, Full> {
+    /// is pushed to it waits until [`attach`](Self::attach) brings its socket. `greet` gives the encoded frames that come
+    /// before any push, which may tell the client its id. `Err` where the node is full.
+    pub fn open(&self, opening: Opening, greet: impl FnOnce(ConnectionId) -> Vec<Bytes>) -> Result<ConnectionId, Full> {
         let inner = &*self.inner;
-        let Opening { details, audiences, greeting } = opening;
+        let Opening { details, audiences } = opening;
         let mut roster = inner.roster();
         if inner.limits.max_connections > 0 && roster.len() >= inner.limits.max_connections {
             return Err(Full);
         }
         let counter = roster.open(details);
+        let connection = ConnectionId::new(roster.seq(), counter);
+        let described = audiences.iter().any(|a| matches!(a.kind, AudienceKind::User | AudienceKind::Group));
         let audiences: roster::Numbers = audiences.iter().filter_map(|a| roster.join(counter, a)).collect();
+        if described {
+            roster.describe(counter);
+        }
+        let greeting = greet(connection);
         inner.held.fetch_add(1, Ordering::Relaxed);
         inner.metrics.accepted.inc();
         inner.metrics.joins.inc_by(audiences.len() as u64);
         inner.inbox(counter).push(Command::Open { counter, audiences, greeting });
         inner.changed(&roster);
-        Ok(ConnectionId::new(roster.seq(), counter))
+        Ok(connection)
     }
 
     /// Brings the socket of a connection that was opened; what waits for it is written first. If it was closed in the
@@ -286,76 +286,6 @@ impl Hub {
         self.inner.roster().all_audiences()
     }
 
-    /// Gives a push to its local members' sockets. Never waits: what is over the queue's limit is dropped and counted,
-    /// and becomes a gap for everybody once there is room again. Order is kept from call to call.
-    pub fn deliver(&self, delivery: Delivery) {
-        let inner = &*self.inner;
-        let Delivery { push, taken_at } = delivery;
-        let charge = inner.budget.charge(push.payload.len());
-        // Encoded before the lock is taken: it may be a megabyte.
-        let frame = if charge.is_some() { frame::message(push.opcode, &push.payload) } else { Bytes::new() };
-        let roster = inner.roster();
-        let to = match &push.target {
-            Target::All => Some(To::All),
-            Target::Audience(audience) => roster.number(audience).map(To::Audience),
-            Target::Audiences(audiences) => {
-                Some(To::Audiences(audiences.iter().filter_map(|a| roster.number(a)).collect()))
-                    .filter(|to| !matches!(to, To::Audiences(numbers) if numbers.is_empty()))
-            }
-            Target::Connection(id) => {
-                (id.seq() == roster.seq() && roster.contains(id.counter())).then_some(To::Connection(id.counter()))
-            }
-        };
-        let Some(to) = to else {
-            inner.metrics.misses.inc();
-            return;
-        };
-        inner.metrics.hits.inc();
-        let Some(charge) = charge else {
-            if inner.metrics.dropped.get() == 0 {
-                tracing::warn!(
-                    limit = inner.limits.hub_queue,
-                    "hub queue full: pushes are dropped here because they come faster than this node's sockets take them; \
-                     raise HUB_QUEUE, or put the clients on more nodes"
-                );
-            }
-            inner.metrics.dropped.inc();
-            return;
-        };
-        let own = |id: &ConnectionId| (id.seq() == roster.seq()).then_some(id.counter());
-        let user = |name: &Name| roster.number(&Audience { kind: AudienceKind::User, name: name.clone() });
-        let parcel = Arc::new(Parcel {
-            to,
-            exclude: push.exclude.connections.iter().filter_map(own).collect(),
-            exclude_audiences: push.exclude.users.iter().filter_map(user).collect(),
-            frame,
-            taken_at,
-            _charge: charge,
-        });
-        // Still under the roster's lock: no membership changes between look-up and queue.
-        match parcel.to {
-            To::Connection(counter) => inner.inbox(counter).push(Command::Deliver(parcel)),
-            To::All | To::Audience(_) | To::Audiences(_) => {
-                inner.inboxes.iter().for_each(|inbox| inbox.push(Command::Deliver(parcel.clone())));
-            }
-        }
-        drop(roster);
-        inner.metrics.queued.set(inner.budget.used() as i64);
-    }
-
-    /// Says that local members of these audiences (`None`: everybody) may have missed pushes.
-    pub fn gap(&self, audiences: Option<&[Audience]>) {
-        let inner = &*self.inner;
-        let roster = inner.roster();
-        let numbers = audiences.map(|all| all.iter().filter_map(|a| roster.number(a)).collect::<roster::Numbers>());
-        inner.inboxes.iter().for_each(|inbox| inbox.push(Command::Gap(numbers.clone())));
-    }
-
-    /// Waits while the queue is more than half full, so that publishers on this node slow down before anything is dropped.
-    pub async fn has_room(&self) {
-        self.inner.budget.wait_for_room().await;
-    }
-
     /// This node's own figures, as far as the hub has them.
     pub fn counters(&self) -> NodeCounters {
         let metrics = &self.inner.metrics;
@@ -375,86 +305,37 @@ impl Hub {
         }
     }
 
-    // ---- acts ----
-
-    /// Closes a connection; false where it isn't here. It is out of every listing when this returns.
-    pub fn close(&self, connection: ConnectionId, code: u16, reason: &str) -> bool {
-        connection.seq() == self.seq() && self.close_each(&[connection.counter()], code, reason, CloseReason::Api) == 1
-    }
-
-    /// Closes every local member; how many.
-    pub fn close_audience(&self, audience: &Audience, code: u16, reason: &str) -> u64 {
-        let members = self.members(audience);
-        self.close_each(&members, code, reason, CloseReason::Api)
-    }
-
-    /// Closes every connection; how many. For a node that goes away or has to begin anew.
-    pub fn close_all(&self, code: u16, reason: &str) -> u64 {
-        let why = if code == 1012 { CloseReason::Restart } else { CloseReason::GoingAway };
-        self.close_each(&self.connections(), code, reason, why)
-    }
-
-    /// Closes these connections; how many of them were still here.
-    pub fn close_each(&self, counters: &[u32], code: u16, reason: &str, why: CloseReason) -> u64 {
-        let frame = frame::close(code, reason);
-        let mut closed = 0;
-        for &counter in counters {
-            let command = Command::Close { counter, frame: frame.clone(), reason: why, written: None };
-            closed += u64::from(self.inner.strike_and_tell(why, counter, false, command));
-        }
-        closed
-    }
-
-    /// Makes a connection a member of audiences, of all or of none; of how many it was none before.
-    pub fn join(&self, connection: ConnectionId, audiences: &[Audience]) -> Result<u64, JoinError> {
-        let inner = &*self.inner;
-        let counter = connection.counter();
-        let mut roster = inner.roster();
-        if connection.seq() != roster.seq() {
-            return Err(JoinError::Unknown);
-        }
-        let channels = roster.channels_with(counter, audiences).ok_or(JoinError::Unknown)?;
-        let limit = inner.limits.max_channels;
-        if channels > limit {
-            return Err(JoinError::TooMany { channels, limit });
-        }
-        let mut joined = 0;
-        for audience in audiences {
-            if let Some(audience) = roster.join(counter, audience) {
-                inner.inbox(counter).push(Command::Join { counter, audience });
-                joined += 1;
-            }
-        }
-        inner.metrics.joins.inc_by(joined);
-        inner.changed(&roster);
-        Ok(joined)
-    }
-
-    /// Takes a connection out of audiences; `None` where it isn't here, else of how many it was a member.
-    pub fn leave(&self, connection: ConnectionId, audiences: &[Audience]) -> Option<u64> {
-        let inner = &*self.inner;
-        let counter = connection.counter();
-        let mut roster = inner.roster();
-        if connection.seq() != roster.seq() || !roster.contains(counter) {
-            return None;
-        }
-        let mut left = 0;
-        for audience in audiences {
-            if let Some(audience) = roster.leave(counter, audience) {
-                inner.inbox(counter).push(Command::Leave { counter, audience });
-                left += 1;
-            }
-        }
-        inner.changed(&roster);
-        Some(left)
-    }
-
     // ---- reads of the embedded directory ----
 
     /// Whether the connection is here.
     pub fn exists(&self, connection: ConnectionId) -> bool {
         let roster = self.inner.roster();
         connection.seq() == roster.seq() && roster.contains(connection.counter())
+    }
+
+    /// What the directory keeps of a connection; `None` where it isn't here.
+    pub fn details(&self, connection: ConnectionId) -> Option<Arc<str>> {
+        let roster = self.inner.roster();
+        if connection.seq() == roster.seq() { roster.details(connection.counter()) } else { None }
+    }
+
+    /// Whether two audiences have a member in common here.
+    pub fn share_a_member(&self, one: &Audience, other: &Audience) -> bool {
+        let roster = self.inner.roster();
+        let (mut one, mut other) = (one, other);
+        if roster.members(one).len() > roster.members(other).len() {
+            std::mem::swap(&mut one, &mut other);
+        }
+        let other = roster.number(other);
+        other.is_some_and(|other| roster.members(one).iter().any(|counter| roster.is_member(*counter, other)))
+    }
+
+    /// The names of the audiences of a kind that an audience's members are in, sorted.
+    pub fn names_of_members(&self, audience: &Audience, kind: AudienceKind) -> Vec<Name> {
+        let roster = self.inner.roster();
+        let names = roster.members(audience).iter().flat_map(|counter| roster.audiences_of_kind(*counter, kind));
+        let names: std::collections::BTreeSet<Name> = names.map(|audience| audience.name).collect();
+        names.into_iter().collect()
     }
 
     /// Number of connections here.

@@ -99,13 +99,67 @@ impl Roster {
         counter
     }
 
-    /// In how many channels the connection would be with these; `None` if it is unknown.
-    pub(super) fn channels_with(&self, counter: u32, audiences: &[Audience]) -> Option<usize> {
-        let entry = self.connections.get(&counter)?;
-        let members = |m: &Membership| self.members[m.audience as usize].as_ref();
-        let has: HashSet<&Audience> = entry.memberships.iter().filter_map(members).map(|m| &m.audience).collect();
-        let all = has.into_iter().chain(audiences).collect::<HashSet<_>>();
-        Some(all.into_iter().filter(|audience| audience.kind == AudienceKind::Channel).count())
+    /// The audiences of a connection; none where it is unknown.
+    fn audiences_of(&self, counter: u32) -> impl Iterator<Item = &Audience> {
+        let memberships = self.connections.get(&counter).into_iter().flat_map(|entry| &entry.memberships);
+        memberships.filter_map(|m| self.members[m.audience as usize].as_ref()).map(|members| &members.audience)
+    }
+
+    /// The audiences of a kind that a connection is in.
+    pub(super) fn audiences_of_kind(&self, counter: u32, kind: AudienceKind) -> Vec<Audience> {
+        self.audiences_of(counter).filter(|audience| audience.kind == kind).cloned().collect()
+    }
+
+    /// Whether the connection is a member.
+    pub(super) fn is_member(&self, counter: u32, audience: AudienceNumber) -> bool {
+        let memberships = self.connections.get(&counter).map(|entry| &entry.memberships);
+        memberships.is_some_and(|memberships| memberships.iter().any(|m| m.audience == audience))
+    }
+
+    /// In how many audiences of a kind the connection would be with these; `None` if it is unknown.
+    pub(super) fn count_with(&self, counter: u32, audiences: &[Audience], kind: AudienceKind) -> Option<usize> {
+        self.connections.get(&counter)?;
+        let all: HashSet<&Audience> = self.audiences_of(counter).chain(audiences).collect();
+        Some(all.into_iter().filter(|audience| audience.kind == kind).count())
+    }
+
+    /// What the directory keeps of a connection: what it came with, its user and its groups; `None` if it is unknown.
+    pub(super) fn details(&self, counter: u32) -> Option<Arc<str>> {
+        let base = &self.connections.get(&counter)?.details;
+        let (mut user, mut groups) = (None, Vec::new());
+        for audience in self.audiences_of(counter) {
+            match audience.kind {
+                AudienceKind::User => user = Some(audience.name.as_str()),
+                AudienceKind::Group => groups.push(audience.name.as_str()),
+                AudienceKind::Channel | AudienceKind::Device => {}
+            }
+        }
+        if user.is_none() && groups.is_empty() {
+            return Some(base.clone());
+        }
+        let open = base.trim_end().strip_suffix('}').unwrap_or("{");
+        let mut details = open.to_owned();
+        let mut add = |name: &str, value: serde_json::Value| {
+            let comma = if details.ends_with('{') { "" } else { "," };
+            details.push_str(&format!("{comma}\"{name}\":{value}"));
+        };
+        if let Some(user) = user {
+            add("user", user.into());
+        }
+        if !groups.is_empty() {
+            add("groups", groups.into());
+        }
+        details.push('}');
+        Some(details.into())
+    }
+
+    /// Notes that a connection's user or groups have changed.
+    pub(super) fn describe(&mut self, counter: u32) {
+        if self.journal.is_some()
+            && let Some(details) = self.details(counter)
+        {
+            self.note(Change::Described { counter, details });
+        }
     }
 
     /// The audience's number if the connection is a new member; `None` if it is unknown or was one before.
@@ -192,10 +246,18 @@ impl Roster {
         self.connections.keys().copied().collect()
     }
 
+    /// One connection, any, chosen by a random number. Costs by the number of connections.
+    pub(super) fn any(&self, random: usize) -> Option<u32> {
+        self.connections.keys().nth(random % self.connections.len().max(1)).copied()
+    }
+
+    /// The members of the audience with this number.
+    pub(super) fn members_of(&self, number: AudienceNumber) -> &[u32] {
+        self.members.get(number as usize).and_then(Option::as_ref).map_or(&[], |members| &members.counters)
+    }
+
     pub(super) fn members(&self, audience: &Audience) -> &[u32] {
-        self.number(audience)
-            .and_then(|number| self.members[number as usize].as_ref())
-            .map_or(&[], |members| &members.counters)
+        self.number(audience).map_or(&[], |number| self.members_of(number))
     }
 
     pub(super) fn all_audiences(&self) -> Vec<Audience> {
@@ -216,7 +278,11 @@ impl Roster {
 
     pub(super) fn snapshot(&mut self) -> Snapshot {
         Snapshot {
-            connections: self.connections.iter().map(|(counter, entry)| (*counter, entry.details.clone())).collect(),
+            connections: self
+                .connections
+                .keys()
+                .filter_map(|counter| Some((*counter, self.details(*counter)?)))
+                .collect(),
             audiences: self.members.iter().flatten().map(|m| (m.audience.clone(), m.counters.clone())).collect(),
             waiters: self.journal.as_mut().map(Journal::restart).unwrap_or_default(),
         }
@@ -283,6 +349,7 @@ mod tests {
         for change in changes {
             match change {
                 Change::Opened { counter, .. } => drop(replayed.insert(counter, BTreeSet::new())),
+                Change::Described { .. } => panic!("nobody has a user or a group"),
                 Change::Closed { counter } => assert_eq!(replayed.remove(&counter), Some(BTreeSet::new())),
                 Change::Joined { counter, audience, .. } => {
                     assert!(replayed.get_mut(&counter).unwrap().insert(audience.name.to_string()));

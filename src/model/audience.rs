@@ -1,5 +1,6 @@
 //! Named sets of connections.
 
+use super::ConnectionId;
 use std::fmt;
 use std::sync::Arc;
 
@@ -103,6 +104,39 @@ impl Audience {
     /// The channel of that name.
     pub fn channel(name: Name) -> Self {
         Self { kind: AudienceKind::Channel, name }
+    }
+}
+
+impl Audience {
+    /// The connections of that user.
+    pub fn user(name: Name) -> Self {
+        Self { kind: AudienceKind::User, name }
+    }
+
+    /// The group of that name.
+    pub fn group(name: Name) -> Self {
+        Self { kind: AudienceKind::Group, name }
+    }
+}
+
+/// Connections that something is done to.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Who {
+    /// This one.
+    Connection(ConnectionId),
+    /// All that are members at that moment.
+    Members(Audience),
+}
+
+impl From<ConnectionId> for Who {
+    fn from(connection: ConnectionId) -> Self {
+        Self::Connection(connection)
+    }
+}
+
+impl From<Audience> for Who {
+    fn from(audience: Audience) -> Self {
+        Self::Members(audience)
     }
 }
 

@@ -17,7 +17,32 @@ impl NodeId {
         getrandom::fill(&mut bytes)?;
         Ok(Self(bytes))
     }
+
+    /// What the spellings of this life's connections carry of it: its first 64 bits.
+    pub const fn tag(self) -> LifeTag {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        LifeTag(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
 }
+
+impl FromStr for NodeId {
+    type Err = ();
+
+    /// Exactly 32 lowercase hex digits.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Ok(Self(hex(text)?.to_be_bytes()))
+    }
+}
+
+/// 128 bits from exactly 32 lowercase hex digits.
+fn hex(text: &str) -> Result<u128, ()> {
+    let canonical = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if canonical { u128::from_str_radix(text, 16).map_err(drop) } else { Err(()) }
+}
+
+/// Tells a node's life from another: so that an id spelled in an earlier life of the cluster names nobody in this one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LifeTag(u64);
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,6 +133,46 @@ impl FromStr for ConnectionId {
     }
 }
 
+/// A connection's id as the events API spells it (`_id`): 32 lowercase hex digits, of which the first half is the tag of its
+/// node's life and the second the [`ConnectionId`].
+///
+/// It leads to the owning node by itself; that the node there is (still) in the life of the tag, whoever reads one compares.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct HexId(u128);
+
+impl HexId {
+    /// The spelling of a connection of the life with this tag.
+    pub const fn new(life: LifeTag, connection: ConnectionId) -> Self {
+        Self((life.0 as u128) << 64 | connection.0 as u128)
+    }
+
+    /// The life that it was spelled in.
+    pub const fn life(self) -> LifeTag {
+        LifeTag((self.0 >> 64) as u64)
+    }
+
+    /// The connection.
+    pub const fn connection(self) -> ConnectionId {
+        ConnectionId(self.0 as u64)
+    }
+}
+
+impl fmt::Display for HexId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for HexId {
+    type Err = ();
+
+    /// Exactly 32 lowercase hex digits, as they were given out.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let bits = hex(text)?;
+        ConnectionId::from_u64(bits as u64).map(|_| Self(bits)).ok_or(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +199,23 @@ mod tests {
     fn a_node_id_is_32_hex_digits() {
         let id = NodeId::random().unwrap().to_string();
         assert!(id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{id}");
+        assert_eq!(id.parse::<NodeId>().unwrap().to_string(), id);
+        for text in ["", &id[1..], &format!("{id}0"), &"F".repeat(32), &format!("+{}", "0".repeat(31))] {
+            assert_eq!(text.parse::<NodeId>(), Err(()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_hex_spelling_gives_back_its_connection_and_its_life() {
+        let life: NodeId = "98b95842c9e26e8fb113cf8342526f5d".parse().unwrap();
+        let connection = ConnectionId::new(Seq::new(5).unwrap(), 7);
+        let spelled = HexId::new(life.tag(), connection);
+        assert_eq!(spelled.to_string(), "98b95842c9e26e8f0000000500000007");
+        assert_eq!(spelled.to_string().parse(), Ok(spelled));
+        assert_eq!((spelled.life(), spelled.connection()), (life.tag(), connection));
+        let beyond = "98b95842c9e26e8f0020000000000000";
+        for text in ["", "7", beyond, &spelled.to_string().to_uppercase(), &spelled.to_string()[1..]] {
+            assert_eq!(text.parse::<HexId>(), Err(()), "{text:?}");
+        }
     }
 }

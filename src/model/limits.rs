@@ -15,6 +15,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Channels one connection may be subscribed to.
     pub max_channels: usize,
+    /// Groups one connection may be in.
+    pub max_groups: usize,
     /// Bytes a connection may have unsent beyond the frame being written; more closes it with 4008.
     pub max_unsent: usize,
     /// Connections of this node; 0 is no limit.
@@ -37,6 +39,7 @@ impl Default for Limits {
             max_body: 8 << 20,
             handshake_timeout: Duration::from_secs(10),
             max_channels: 1000,
+            max_groups: 1000,
             max_unsent: 1 << 20,
             max_connections: 0,
             ping_interval: Duration::from_secs(25),

@@ -150,7 +150,7 @@ impl Asked {
         };
         let audiences = channels(request.uri().query().unwrap_or_default(), sessions.limits.max_channels)?;
         let details = serde_json::json!({ "profile": profile.as_str(), "address": peer.ip().to_string() });
-        let opening = Opening { details: details.to_string().into(), audiences, greeting: profile.greeting() };
+        let opening = Opening { details: details.to_string().into(), audiences };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),

@@ -21,7 +21,7 @@ pub(super) struct Member {
 impl Member {
     /// Takes a connection into the hub; `Err` where the node is full.
     pub(super) fn open(sessions: Arc<Sessions>, profile: Profile, opening: Opening) -> Result<Self, Full> {
-        let id = sessions.hub.open(opening)?;
+        let id = sessions.hub.open(opening, |_| profile.greeting())?;
         Ok(Self { sessions, id, profile, reason: CloseReason::Handshake })
     }
 

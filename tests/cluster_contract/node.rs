@@ -3,11 +3,11 @@
 use crate::redis::{RedisCluster, RedisServer};
 use carillon::cluster::embedded::Embedded;
 use carillon::cluster::redis::{RedisCluster as OverRedis, RedisConfig};
-use carillon::cluster::{About, Act, Cluster, Outcome, Pages, Published, State};
+use carillon::cluster::{About, Act, Answer, Cluster, Outcome, Pages, Published, Question, State};
 use carillon::hub::{GapPolicy, Hub, Opening, Socket};
-use carillon::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeId, Opcode, Push, Target};
+use carillon::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeId, Opcode, Push, Seq, Target};
 use futures_util::StreamExt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -79,8 +79,8 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let opening = Opening { details: "{}".into(), audiences: audiences.to_vec(), greeting: Vec::new() };
-        let id = self.hub.open(opening).unwrap();
+        let opening = Opening { details: "{}".into(), audiences: audiences.to_vec() };
+        let id = self.hub.open(opening, |_| Vec::new()).unwrap();
         self.hub.attach(id, Socket::new(server));
         Client { id, stream }
     }
@@ -91,6 +91,31 @@ impl Node {
 
     pub(crate) async fn act(&self, act: Act) -> Outcome {
         self.cluster.request(act, PATIENCE).await.unwrap()
+    }
+
+    /// What each node says to each of these acts.
+    pub(crate) async fn act_each(&self, acts: &[Act]) -> BTreeMap<Seq, Vec<Outcome>> {
+        let lives = self.cluster.lives().await.unwrap();
+        let outcomes = self.cluster.act(&lives, acts, PATIENCE).await;
+        assert!(outcomes.iter().all(|outcomes| outcomes.len() == acts.len()), "{outcomes:?}");
+        lives.iter().map(|life| life.seq).zip(outcomes).collect()
+    }
+
+    /// What each node says to one act.
+    pub(crate) async fn act_one(&self, act: Act) -> BTreeMap<Seq, Outcome> {
+        let all = self.act_each(&[act]).await;
+        all.into_iter().map(|(seq, mut outcomes)| (seq, outcomes.pop().unwrap())).collect()
+    }
+
+    /// What the directory says of each node.
+    pub(crate) async fn look(&self, question: Question) -> BTreeMap<Seq, Answer> {
+        let lives = self.cluster.lives().await.unwrap();
+        let answers = self.cluster.look(&lives, &[question]).await.unwrap();
+        lives.iter().map(|life| life.seq).zip(answers.into_iter().map(|mut answers| answers.pop().unwrap())).collect()
+    }
+
+    pub(crate) fn seq(&self) -> Seq {
+        self.cluster.seq()
     }
 
     pub(crate) async fn members(&self, audience: &Audience) -> BTreeSet<ConnectionId> {
@@ -178,7 +203,11 @@ pub(crate) fn channel(name: &str) -> Audience {
 }
 
 pub(crate) fn user(name: &str) -> Audience {
-    Audience { kind: AudienceKind::User, name: Name::new(name).unwrap() }
+    Audience::user(Name::new(name).unwrap())
+}
+
+pub(crate) fn group(name: &str) -> Audience {
+    Audience::group(Name::new(name).unwrap())
 }
 
 /// Looks at a condition until it holds.

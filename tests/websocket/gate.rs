@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use carillon::cluster::embedded::Embedded;
-use carillon::cluster::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use carillon::cluster::{
+    About, Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
+};
 use carillon::hub::Hub;
 use carillon::model::{Audience, AudienceKind, ConnectionId, Error, Name, NodeCounters, NodeId, Push, Result, Seq};
 use std::sync::Arc;
@@ -66,6 +68,18 @@ impl Cluster for Gate {
 
     async fn request(&self, act: Act, timeout: Duration) -> Result<Outcome> {
         self.inner.request(act, timeout).await
+    }
+
+    async fn lives(&self) -> Result<Vec<Life>> {
+        self.inner.lives().await
+    }
+
+    async fn look(&self, lives: &[Life], questions: &[Question]) -> Result<Vec<Vec<Answer>>> {
+        self.inner.look(lives, questions).await
+    }
+
+    async fn act(&self, lives: &[Life], acts: &[Act], timeout: Duration) -> Vec<Vec<Outcome>> {
+        self.inner.act(lives, acts, timeout).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeSummary>> {

@@ -145,8 +145,12 @@ pub(super) fn of_changes(changes: &[Change], keys: &Keys, registration: &Registr
     let mut audiences: BTreeMap<&Audience, Net> = BTreeMap::new();
     for change in changes {
         match change {
-            Change::Opened { counter, details } => drop(connections.insert(*counter, Some(details.clone()))),
-            Change::Closed { counter } => drop(connections.insert(*counter, None)),
+            Change::Opened { counter, details } | Change::Described { counter, details } => {
+                connections.insert(*counter, Some(details.clone()));
+            }
+            Change::Closed { counter } => {
+                connections.insert(*counter, None);
+            }
             Change::Joined { counter, audience, members } | Change::Left { counter, audience, members } => {
                 let net = audiences.entry(audience).or_default();
                 net.present.insert(*counter, matches!(change, Change::Joined { .. }));

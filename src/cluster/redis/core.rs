@@ -1,6 +1,7 @@
 //! What all parts of the backend share.
 
 use super::RedisConfig;
+use super::acting::LifeIds;
 use super::clock::ClusterClock;
 use super::connect::Connector;
 use super::health::Health;
@@ -36,6 +37,7 @@ pub(super) struct Core {
     pub(super) subscriber: Subscriber,
     pub(super) requests: Requests,
     pub(super) outgoing: Outgoing,
+    pub(super) life_ids: LifeIds,
 }
 
 /// This node's own registration, as far as it knows.

@@ -32,10 +32,10 @@ const PAGES_AHEAD: usize = 2;
 const SETS_AHEAD: usize = 16;
 
 /// Sets up to this size are read in one command.
-const WHOLE: u64 = 2000;
+pub(super) const WHOLE: u64 = 2000;
 
 /// Entries that one scanning command looks at.
-const SCAN: i64 = 1000;
+pub(super) const SCAN: i64 = 1000;
 
 /// A listing that takes longer breaks off: what it would go on to read may be gone.
 pub(super) const LISTING: Duration = Duration::from_secs(4);
@@ -72,7 +72,11 @@ impl Core {
     }
 
     /// One registration's audiences of a kind, with their numbers of members.
-    async fn index(&self, registration: &Registration, kind: AudienceKind) -> Result<HashMap<Name, u64>, Fault> {
+    pub(super) async fn index(
+        &self,
+        registration: &Registration,
+        kind: AudienceKind,
+    ) -> Result<HashMap<Name, u64>, Fault> {
         let key = self.keys.index(registration, kind);
         let size = self.pools.run(&Command::keyed("HLEN", &key)).await?.as_u64().unwrap_or(0);
         let mut all = HashMap::new();
@@ -114,13 +118,8 @@ impl Core {
     }
 
     /// One step of a listing: the next cursor, and the counters that it brought.
-    async fn page(&self, step: &Command) -> Result<(String, Vec<u32>), Fault> {
-        const UNEXPECTED: Fault = Fault::Unexpected("page");
-        let Value::Array(answer) = Box::pin(self.pools.run(step)).await? else { return Err(UNEXPECTED) };
-        let [next, entries] = answer.as_slice() else { return Err(UNEXPECTED) };
-        let entries = entries.as_str().ok_or(UNEXPECTED)?;
-        let counters = entries.split(',').filter_map(|entry| entry.parse().ok()).collect();
-        Ok((next.as_string().ok_or(UNEXPECTED)?, counters))
+    pub(super) async fn page(&self, step: &Command) -> Result<(String, Vec<u32>), Fault> {
+        counters(&Box::pin(self.pools.run(step)).await?)
     }
 
     pub(super) async fn connections(self: &Arc<Self>) -> Result<Pages> {
@@ -249,6 +248,16 @@ impl Core {
     }
 }
 
-fn too_slow() -> Error {
+/// A step of a listing as it came: the next cursor, and the counters that it brought.
+pub(super) fn counters(answer: &Value) -> Result<(String, Vec<u32>), Fault> {
+    const UNEXPECTED: Fault = Fault::Unexpected("page");
+    let Value::Array(answer) = answer else { return Err(UNEXPECTED) };
+    let [next, entries] = answer.as_slice() else { return Err(UNEXPECTED) };
+    let entries = entries.as_str().ok_or(UNEXPECTED)?;
+    let counters = entries.split(',').filter_map(|entry| entry.parse().ok()).collect();
+    Ok((next.as_string().ok_or(UNEXPECTED)?, counters))
+}
+
+pub(super) fn too_slow() -> Error {
     Error::Unavailable(format!("the listing took longer than {} s", LISTING.as_secs()))
 }

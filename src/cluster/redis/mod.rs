@@ -2,11 +2,12 @@
 //!
 //! Every node writes one *registration* ([`registrar`], one ordered queue) and keeps a lease on it ([`lease`]); the
 //! others watch that lease ([`watch`]) and write down a death, after which nothing of the registration counts, and one
-//! of them removes it ([`reaper`]). Reads ([`reading`], [`listing`]) ask `leases` first. Pushes ([`publishing`]) and requests
-//! ([`requests`]) travel by pub/sub in a small binary form ([`envelope`]); what arrives comes over links ([`subscriber`],
+//! of them removes it ([`reaper`]). Reads ([`reading`], [`looking`], [`listing`]) ask `leases` first. Pushes ([`publishing`]) and requests
+//! ([`acting`], [`requests`]) travel by pub/sub in a small binary form ([`envelope`]); what arrives comes over links ([`subscriber`],
 //! [`link`], [`pump`]). What the node may promise meanwhile is one value ([`health`]). Connections ([`wire`], [`lanes`],
 //! [`pool`]) never reconnect and never send twice by themselves; [`topology`] says which server has which slot.
 
+mod acting;
 mod batch;
 mod clock;
 mod connect;
@@ -20,6 +21,7 @@ mod lease;
 mod leases;
 mod link;
 mod listing;
+mod looking;
 mod metrics;
 mod pool;
 mod publishing;
@@ -43,7 +45,9 @@ use self::registrar::Registrar;
 use self::subscriber::Subscriber;
 use self::topology::Topology;
 use self::wire::{Command, Fault};
-use super::{About, Act, Cluster, NamedPages, NodeSummary, Outcome, Pages, Published, State, StoreInfo};
+use super::{
+    About, Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
+};
 use crate::hub::Hub;
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Name, NodeId, Push, Result, Seq};
 use async_trait::async_trait;
@@ -203,6 +207,7 @@ impl RedisCluster {
             leases: leases::Leases::default(),
             own: Own::default(),
             outgoing: publishing::Outgoing::default(),
+            life_ids: acting::LifeIds::default(),
             config,
             about,
             keys,
@@ -326,6 +331,20 @@ impl Cluster for RedisCluster {
     async fn request(&self, act: Act, timeout: Duration) -> Result<Outcome> {
         self.core.health.admit().await?;
         self.core.ask(act, timeout).await
+    }
+
+    async fn lives(&self) -> Result<Vec<Life>> {
+        self.core.health.admit().await?;
+        self.core.lives().await
+    }
+
+    async fn look(&self, lives: &[Life], questions: &[Question]) -> Result<Vec<Vec<Answer>>> {
+        self.core.health.admit().await?;
+        self.core.look_at(lives, questions).await
+    }
+
+    async fn act(&self, lives: &[Life], acts: &[Act], timeout: Duration) -> Vec<Vec<Outcome>> {
+        self.core.act(lives, acts, timeout).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeSummary>> {

@@ -25,7 +25,7 @@ impl Default for Outgoing {
 
 impl Outgoing {
     /// Waits until there is room for so many bytes, and holds it.
-    async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>> {
+    pub(super) async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>> {
         let bytes = u32::try_from(bytes).unwrap_or(ON_THEIR_WAY).min(ON_THEIR_WAY);
         let room = self.0.acquire_many(bytes).await;
         room.map_err(|_| Error::Unavailable("this node is stopping".to_owned()))
@@ -71,7 +71,7 @@ impl Core {
     /// Runs a command that publishes. A server that has begun anew would take it for nobody, as the others may still be
     /// deaf there: the caller is then held until they are back. In a Cluster each server has subscriptions of its own,
     /// and what a node may have missed at one that was replaced is a gap, which that node counts.
-    async fn hand_to_bus(&self, command: &Command) -> Result<Value> {
+    pub(super) async fn hand_to_bus(&self, command: &Command) -> Result<Value> {
         if self.subscriber.is_sharded() {
             self.health.admit().await?;
             return self.lanes.run(command, Purpose::Publishing).await.map_err(unavailable);

@@ -6,7 +6,7 @@ use super::envelope::{Answer, Envelope, Request, Unreadable};
 use super::link::Heard;
 use super::subscriber::Topic;
 use super::wire::Command;
-use crate::cluster::{Outcome, acts};
+use crate::cluster::acts;
 use crate::hub::Delivery;
 use crate::model::Target;
 use bytes::Bytes;
@@ -86,24 +86,25 @@ fn act(core: &Arc<Core>, request: Request) {
         tracing::warn!("too many requests are being carried out: one is left to its time-out");
         return;
     };
-    let applied = acts::apply(&core.hub, &request.act);
+    let Request { id, asker, asked_at, acts, .. } = request;
+    let outcomes = acts::apply(&core.hub, &acts, core.clock.to_local(asked_at));
+    let to_settle = acts::to_settle(&acts, &outcomes);
     let core = core.clone();
     tokio::spawn(async move {
         let _permit = permit;
-        let outcome = match applied {
-            Err(outcome) => outcome,
-            Ok(affected) => {
-                let settled = core.settle(acts::subscribed(&request.act));
-                match tokio::time::timeout(Duration::from_micros(left), settled).await {
-                    Ok(Ok(())) => Outcome::Done(affected),
-                    Ok(Err(error)) => Outcome::Failed(error.to_string()),
+        let outcomes = match to_settle {
+            None => outcomes,
+            Some(audiences) => {
+                match tokio::time::timeout(Duration::from_micros(left), core.settle(&audiences)).await {
+                    Ok(Ok(())) => outcomes,
+                    Ok(Err(error)) => acts::unsettled(&acts, outcomes, &error.to_string()),
                     // The asker waits no longer.
                     Err(_) => return,
                 }
             }
         };
-        let answer = Envelope::Answer(Answer { id: request.id, node: core.hub.seq(), outcome }).encode();
-        let command = Command::publish(core.keys.inbox_topic(request.asker), answer);
+        let answer = Envelope::Answer(Answer { id, node: core.hub.seq(), outcomes }).encode();
+        let command = Command::publish(core.keys.inbox_topic(asker), answer);
         if let Err(fault) = core.lanes.run(&command, Purpose::Publishing).await {
             tracing::debug!(%fault, "an answer could not be sent");
         }

@@ -27,17 +27,12 @@ pub(super) fn lost() -> Error {
 impl Core {
     // ---- counting ----
 
-    /// One command for every live registration, all at once; the answers in the registrations' order.
-    pub(super) async fn each(
-        &self,
-        leases: &LeaseTable,
-        command: impl Fn(&Registration) -> Command,
-    ) -> Result<Vec<Value>, Fault> {
+    /// Runs commands all at once, each where its slot is; the answers in their order.
+    pub(super) async fn all(&self, commands: Vec<Command>) -> Result<Vec<Value>, Fault> {
         let map = self.topology.map();
         let place = |command: &Command| {
             map.place(command.slot).ok_or_else(|| Fault::Unreachable(format!("no server has slot {}", command.slot)))
         };
-        let commands: Vec<Command> = leases.registrations().map(command).collect();
         let mut wires: BTreeMap<&Place, Option<Pooled>> = BTreeMap::new();
         for command in &commands {
             wires.insert(place(command)?, None);
@@ -66,6 +61,15 @@ impl Core {
             });
         }
         Ok(values)
+    }
+
+    /// One command for every live registration, all at once; the answers in the registrations' order.
+    pub(super) async fn each(
+        &self,
+        leases: &LeaseTable,
+        command: impl Fn(&Registration) -> Command,
+    ) -> Result<Vec<Value>, Fault> {
+        self.all(leases.registrations().map(command).collect()).await
     }
 
     /// [`each`](Self::each) live registration, with the registrations. A Redis that was emptied in between would have the

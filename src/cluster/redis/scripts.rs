@@ -47,4 +47,5 @@ scripts! {
     REAPED = "reaped";
     TO_CONNECTION = "to_connection";
     PAGE = "page";
+    GATHER = "gather";
 }

@@ -261,7 +261,11 @@ impl Subscriber {
                 Change::Left { audience, members: 0, .. } => {
                     self.lock().linger(self.keys.audience_topic(audience).into());
                 }
-                Change::Joined { .. } | Change::Left { .. } | Change::Opened { .. } | Change::Closed { .. } => {}
+                Change::Joined { .. }
+                | Change::Left { .. }
+                | Change::Opened { .. }
+                | Change::Described { .. }
+                | Change::Closed { .. } => {}
             }
         }
     }
