@@ -7,6 +7,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
@@ -18,9 +19,17 @@ const SCREENSHOTS = join(ROOT, "target/console");
 export const DEADLINE = 20_000;
 
 const children = new Set();
-process.on("exit", () => {
+const directories = [];
+
+function endAll() {
   for (const child of children) child.kill("SIGKILL");
-});
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+}
+
+// What runs keeps this process alive; and it may be told to end before the tests have.
+after(endAll);
+process.on("exit", endAll);
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 
 function run(command, args, environment) {
   const child = spawn(command, args, { env: environment, stdio: ["ignore", "pipe", "pipe"] });
@@ -128,7 +137,7 @@ export class Redis {
     const redis = new Redis();
     redis.port = await freePort();
     redis.directory = mkdtempSync(join(tmpdir(), "carillon-console-"));
-    process.on("exit", () => rmSync(redis.directory, { recursive: true, force: true }));
+    directories.push(redis.directory);
     await redis.again();
     return redis;
   }
