@@ -125,7 +125,9 @@ export class Node {
 
   /** A call of the actions API, as a backend makes it; its reply. */
   async call(parameters, token) {
-    const headers = token === undefined ? {} : { Authorization: `Bearer ${token}` };
+    // A header's characters are bytes, here those of the token's UTF-8.
+    const bytes = Buffer.from(token ?? "").toString("latin1");
+    const headers = token === undefined ? {} : { Authorization: `Bearer ${bytes}` };
     const answer = await fetch(`${this.http}/?${new URLSearchParams(parameters)}`, { headers });
     return answer.json();
   }

@@ -203,11 +203,11 @@ test("asks for the token, refuses a wrong one, keeps the right one for the tab",
   const node = await Node.start({ HTTP_TOKEN: "s3crét" });
   const page = await open(node);
   await page.locator("#token-dialog[open]").waitFor();
-  await picture(page, "light-token");
+  await picture(page, "light-token", false);
   await page.fill("#token", "wrong");
   await page.keyboard.press("Enter");
   await says(page, "#token-error", "The node does not accept this token.");
-  await picture(page, "light-token-refused");
+  await picture(page, "light-token-refused", false);
   await page.fill("#token", "s3crét");
   await page.keyboard.press("Enter");
   await page.locator("#token-dialog").waitFor({ state: "hidden" });
@@ -229,7 +229,8 @@ test("asks for the token, refuses a wrong one, keeps the right one for the tab",
   await nodeIs(page, "locked");
   await connect(page, "news");
   await picture(page, "light-without-token");
-  await node.call({ action: "push", to: "channel", channel: "news", message: "to whoever listens" }, "s3cr%C3%A9t");
+  await node.call({ action: "push", to: "channel", channel: "news", message: "to whoever listens" }, "s3crét");
+  await entry(page, "received", "to whoever listens");
   await send(page, "all", "", "without a token");
   await entry(page, "error", "Not taken: the node wants its token");
   assert.deepEqual([...page.faults, ...other.faults], []);

@@ -10,6 +10,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 112;
 const MARGIN = { left: 46, right: 6, top: 8, bottom: 18 };
 
+/** The width from which on each minute has room for its name, in pixels. */
+const ROOMY = 280;
+
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /** A figure with its unit: `count`, `rate` (per second) or `bytes`. */
@@ -70,7 +73,7 @@ export class Chart {
       parts.push(make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at }));
       parts.push(make("text", { x: MARGIN.left - 6, y: at + 3.5, "text-anchor": "end" }, figure(tick, this.#axisUnit())));
     }
-    for (const minutes of [3, 2, 1, 0]) {
+    for (const minutes of width < ROOMY ? [3, 0] : [3, 2, 1, 0]) {
       const at = x(now - minutes * 60_000);
       const said = minutes === 0 ? text("chart.now") : text("chart.minutes", { minutes: number(minutes) });
       const anchor = minutes === 3 ? "start" : minutes === 0 ? "end" : "middle";
@@ -90,10 +93,10 @@ export class Chart {
   #say(known, latest) {
     const shown = (value) => figure(value, this.#unit);
     this.#value.textContent = latest === null ? "–" : shown(latest);
-    const range = known.length === 0 ? { low: "–", high: "–" } : { low: shown(Math.min(...known)), high: shown(Math.max(...known)) };
-    this.#range.textContent = text("chart.range", range);
+    const [low, high] = known.length === 0 ? ["–", "–"] : [shown(Math.min(...known)), shown(Math.max(...known))];
+    this.#range.textContent = known.length === 0 ? "" : text("chart.range", { low, high });
     const name = text(`chart.${this.#key}`);
-    this.#svg.setAttribute("aria-label", text("chart.said", { name, value: this.#value.textContent, ...range }));
+    this.#svg.setAttribute("aria-label", text("chart.said", { name, value: this.#value.textContent, low, high }));
   }
 
   /** The axis has no room for a "per second" at each tick. */

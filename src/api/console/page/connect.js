@@ -121,15 +121,17 @@ export class ConnectForm {
   }
 
   #changed(state) {
-    const { name, code } = state;
-    if (name !== "open" && name !== "closing") this.#id = "";
-    if (name === "open") this.#log.add("system", text("log.open"));
-    if (name === "waiting" || (name === "closed" && code !== undefined)) {
-      const kind = name === "closed" && code === 1000 ? "system" : "error";
-      this.#log.add(kind, text("log.closed", { why: this.#why(state) }));
-    }
-    if (name === "closed" && code === undefined) this.#log.add("system", text("log.given-up"));
+    if (state.name !== "open" && state.name !== "closing") this.#id = "";
+    if (state.name === "open") this.#log.add("system", text("log.open"));
+    if (state.name === "waiting" || state.name === "closed") this.#logEnd(state);
     this.#show();
+  }
+
+  #logEnd(state) {
+    const why = this.#why(state);
+    if (state.givenUp) this.#log.add("system", text("log.given-up"));
+    else if (!state.opened) this.#log.add("error", text("log.failed", { why }));
+    else this.#log.add(state.name === "closed" && state.code === 1000 ? "system" : "error", text("log.closed", { why }));
   }
 
   /** Why a connection ended, for people. */

@@ -1,7 +1,8 @@
 // A WebSocket that comes back by itself. Knows nothing of the page.
 //
 // States: `idle` (never opened), `connecting`, `open`, `closing` (told to, the server has not answered), `waiting` (for the
-// next attempt, at `until`), `closed`. Those after an end have its `code` and `reason`.
+// next attempt, at `until`), `closed`. Those after an end have its `code` and `reason`, whether it had been `opened`,
+// and whether what was tried was `givenUp`.
 
 /** The first pause and the longest one, in milliseconds; each is twice the one before. */
 const FIRST_PAUSE = 500;
@@ -41,7 +42,7 @@ export class Connection {
   /** Whether it comes back after an end that nobody here asked for. */
   set reconnect(value) {
     this.#reconnect = value;
-    if (!value && this.#state.name === "waiting") this.#rest(this.#state);
+    if (!value && this.#state.name === "waiting") this.#rest(this.#state, true);
   }
 
   /** Connects. Throws where the URL can't be one of a WebSocket. */
@@ -59,13 +60,13 @@ export class Connection {
       this.#socket.close(1000);
       this.#after(FAREWELL, () => {
         this.#drop();
-        this.#rest({ code: 1006, reason: "" });
+        this.#rest({ code: 1006, reason: "", opened: true });
       });
     } else if (this.#state.name === "connecting") {
       this.#drop();
-      this.#rest({});
+      this.#rest({}, true);
     } else if (this.#state.name === "waiting") {
-      this.#rest(this.#state);
+      this.#rest(this.#state, true);
     }
   }
 
@@ -101,8 +102,9 @@ export class Connection {
 
   #ended(code, reason) {
     this.#socket = null;
+    const opened = this.#state.name !== "connecting";
     if (this.#state.name === "closing" || !this.#reconnect) {
-      this.#rest({ code, reason });
+      this.#rest({ code, reason, opened });
       return;
     }
     const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempt);
@@ -110,12 +112,12 @@ export class Connection {
     // Between a half and the whole of it, so that pages that were cut off together don't come back together.
     const wait = pause * (0.5 + Math.random() / 2);
     this.#after(wait, () => this.#connect());
-    this.#set({ name: "waiting", until: Date.now() + wait, code, reason });
+    this.#set({ name: "waiting", until: Date.now() + wait, code, reason, opened });
   }
 
-  #rest({ code, reason }) {
+  #rest({ code, reason, opened }, givenUp = false) {
     clearTimeout(this.#timer);
-    this.#set({ name: "closed", code, reason });
+    this.#set({ name: "closed", code, reason, opened, givenUp });
   }
 
   /** Lets go of the socket; whatever it still says isn't heard. */

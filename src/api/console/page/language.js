@@ -7,6 +7,7 @@ const LANGUAGES = ["en", "zh", "uk", "ru"];
 const listeners = [];
 let table = {};
 let language = "en";
+let latestWish = language;
 
 /** The text of a key, `{name}` in it replaced by the value of that name. */
 export function text(key, values = {}) {
@@ -47,10 +48,13 @@ function fill(root) {
 }
 
 async function load(wanted) {
+  latestWish = wanted;
   const answer = await fetch(new URL(`languages/${wanted}.json`, import.meta.url));
   if (!answer.ok) throw new Error(`languages/${wanted}.json: status ${answer.status}`);
-  table = await answer.json();
-  language = wanted;
+  const read = await answer.json();
+  // Answers may overtake each other: the last wish counts.
+  if (wanted !== latestWish) return;
+  [table, language] = [read, wanted];
   document.documentElement.lang = wanted;
   document.title = text("title");
   fill(document);
@@ -72,10 +76,10 @@ export async function startLanguage(select) {
     const wanted = select.value;
     try {
       await load(wanted);
-      write("localStorage", "language", wanted);
+      write("localStorage", "language", language);
     } catch {
       // The node does not answer, which the page says elsewhere; the language stays.
-      select.value = language;
+      if (wanted === latestWish) select.value = language;
     }
   });
 }
