@@ -35,8 +35,8 @@ const log = new Log();
 const send = new SendForm(log, (message) => connect.send(message));
 const connect = new ConnectForm(log, (id) => send.toConnection(id));
 const nodes = new Nodes();
-new Figures((node) => {
-  nodes.setOwn(node);
+new Figures((state, node) => {
+  nodes.setOwn(state);
   if (node !== null) connect.guess(node.ws_port, true);
 });
 document.body.hidden = false;

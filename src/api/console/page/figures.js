@@ -32,7 +32,7 @@ export class Figures {
   #onNode;
   #timer = 0;
 
-  /** `onNode` is called with each answer, and with null where there is none. */
+  /** `onNode` is called after each question, with the node's state and its answer, null where there is none. */
   constructor(onNode) {
     this.#onNode = onNode;
     onLanguage(() => this.#show());
@@ -61,15 +61,22 @@ export class Figures {
     }
     // A failed question leaves a gap; the rate after it is that of the whole gap.
     this.#latest = now ?? this.#latest;
-    this.#onNode(now);
+    this.#onNode(this.#state(now), now);
     this.#show(now);
     clearTimeout(this.#timer);
     // Without its token nothing is asked until there is one.
     if (!isLocked()) this.#timer = setTimeout(() => this.#ask(), PACE);
   }
 
+  /** The node's state, as the languages' keys `node.STATE` name it. */
+  #state(now) {
+    if (this.#failure === "token") return "locked";
+    if (now === null) return "unreachable";
+    return now.draining ? "draining" : now.state;
+  }
+
   #show(now = this.#failure ? null : this.#latest) {
-    const state = this.#failure === "token" ? "locked" : now === null ? "unreachable" : now.draining ? "draining" : now.state;
+    const state = this.#state(now);
     const known = this.#latest !== null || this.#failure !== "";
     element("node").dataset.state = known ? state : "asked";
     const said = text(known ? `node.${state}` : "node.asked");

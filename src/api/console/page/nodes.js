@@ -28,9 +28,8 @@ export class Nodes {
     this.#ask();
   }
 
-  /** What the node of this page says of itself; null where it doesn't answer. */
-  setOwn(node) {
-    const state = node === null ? "unreachable" : node.draining ? "draining" : node.state;
+  /** The state of the node that serves this page, which the directory doesn't have. */
+  setOwn(state) {
     if (state === this.#ownState) return;
     this.#ownState = state;
     this.#show();
