@@ -99,6 +99,27 @@ test("sends a frame over the socket as it is", async () => {
   assert.deepEqual(page.faults, []);
 });
 
+test("shows the id that a client is told on open, and sends to it", async () => {
+  const node = await Node.start({ CLIENT_PROFILES: "/app=center,/=channel" });
+  const page = await open(node);
+  await page.fill("#url", `${node.ws}app`);
+  await connect(page);
+  const id = /^[0-9a-f]{32}$/;
+  await says(page, "#connection-id", id);
+  await page.click("#use-id");
+  assert.match(await page.inputValue("#name"), id);
+  assert.equal(await page.inputValue("#to"), "connection");
+  await picture(page, "light-id");
+  await page.fill("#message", MISCHIEF);
+  await page.click("#send");
+  await entry(page, "received", MISCHIEF);
+  // The last digit belongs to the connection: this is none.
+  const other = (await page.inputValue("#name")).replace(/.$/, (digit) => (digit === "0" ? "1" : "0"));
+  await send(page, "connection", other, "to nobody");
+  await page.locator(".entry.error", { hasText: "Not taken: there is no such connection" }).waitFor();
+  assert.deepEqual(page.faults, []);
+});
+
 test("comes back by itself when its node was killed and runs again", async () => {
   const node = await Node.start();
   const page = await open(node);
