@@ -1,6 +1,7 @@
 // The console of a node among others: the list of nodes, and a node without its Redis.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { eventually, Node, picture, Redis } from "./harness.js";
 import { connect, connectionIs, entry, nodeIs, says, send, withBrowser } from "./page.js";
@@ -58,6 +59,34 @@ test("shows the nodes, hears pushes of another, and sees a node go", async () =>
   await connectionIs(page, "open");
   await own.call({ action: "push", to: "channel", channel: "news", message: "after the restart" });
   await entry(page, "received", "after the restart");
+  assert.deepEqual(page.faults, []);
+});
+
+test("stays with one node where a load balancer gives each request to another", async () => {
+  const redis = await Redis.start();
+  const nodes = await Promise.all([1, 2].map(() => Node.start({ REDIS_URL: redis.url })));
+  const asked = new Map(nodes.map((node) => [node, 0]));
+  let turn = 0;
+  const balancer = createServer(async (request, response) => {
+    const node = nodes[(turn += 1) % nodes.length];
+    if (request.url === "/console/node") asked.set(node, asked.get(node) + 1);
+    const answer = await fetch(node.http + request.url);
+    response.writeHead(answer.status, { "Content-Type": answer.headers.get("content-type") });
+    response.end(Buffer.from(await answer.arrayBuffer()));
+  });
+  await new Promise((listens) => balancer.listen(0, "127.0.0.1", listens));
+  after(() => balancer.close());
+
+  const page = await open({ console: `http://127.0.0.1:${balancer.address().port}/console/` });
+  await nodeIs(page, "ready");
+  const shown = await page.textContent("#node-about");
+  await page.locator("#nodes-body tr .own").waitFor();
+  const own = await page.locator("#nodes-body tr", { has: page.locator(".own") }).getAttribute("data-id");
+  assert.equal(shown.slice(0, 8), own.slice(0, 8));
+  // A rate needs two answers of one node.
+  await says(page, "#chart-pushes .value", "0/s");
+  await eventually("both were asked, more than once", () => [...asked.values()].every((times) => times > 1));
+  assert.equal(await page.textContent("#node-about"), shown);
   assert.deepEqual(page.faults, []);
 });
 

@@ -1,6 +1,6 @@
 // The console as somebody sees it who uses it.
 
-import { eventually, startBrowser } from "./harness.js";
+import { DEADLINE, eventually, startBrowser } from "./harness.js";
 
 /** One browser for all tests of a file. */
 export async function withBrowser(hooks) {
@@ -20,6 +20,7 @@ async function open(browser, node, options = {}) {
 /** Opens the console in another tab of a context. */
 export async function inContext(context, node) {
   const page = await context.newPage();
+  page.setDefaultTimeout(DEADLINE);
   page.faults = [];
   page.on("pageerror", (error) => page.faults.push(error.message));
   page.on("console", (message) => {
@@ -30,7 +31,7 @@ export async function inContext(context, node) {
     dialog.dismiss();
   });
   await page.goto(node.console);
-  await page.locator("body:not([hidden])").waitFor();
+  await page.locator("body:not([data-loading])").waitFor();
   return page;
 }
 

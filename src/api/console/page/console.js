@@ -35,8 +35,10 @@ const log = new Log();
 const send = new SendForm(log, (message) => connect.send(message));
 const connect = new ConnectForm(log, (id) => send.toConnection(id));
 const nodes = new Nodes();
+let id = "";
 new Figures((state, node) => {
-  nodes.setOwn(state);
   if (node !== null) connect.guess(node.ws_port, true);
+  id = node?.id ?? id;
+  nodes.setOwn(state, id);
 });
-document.body.hidden = false;
+delete document.body.dataset.loading;

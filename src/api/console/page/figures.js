@@ -15,6 +15,9 @@ const CHARTS = [
   ["unsent", "bytes", (now) => now.unsent_bytes],
 ];
 
+/** How long the answers of other nodes are passed over, in milliseconds, before one of them is shown instead. */
+const LOYALTY = 15_000;
+
 const element = (id) => document.getElementById(id);
 
 /** A counter's growth per second; null where there is nothing to compare with, as after a restart. */
@@ -27,7 +30,10 @@ export class Figures {
   #charts = CHARTS.map(([key, unit]) => new Chart(element(`chart-${key}`), key, unit));
   /** For each chart its points, the oldest first. */
   #points = CHARTS.map(() => []);
+  /** The last answer of the node that is shown. */
   #latest = null;
+  /** When that came, by the page's clock. */
+  #seen = 0;
   #failure = "";
   #onNode;
   #timer = 0;
@@ -46,26 +52,37 @@ export class Figures {
 
   async #ask() {
     clearTimeout(this.#timer);
-    let now = null;
-    this.#failure = "";
+    let node = null;
+    let failure = "";
     try {
-      now = await ownNode();
+      node = await ownNode();
     } catch (error) {
-      this.#failure = error.kind;
+      failure = error.kind;
     }
-    const time = Date.now();
-    for (const [index, [, , of]] of CHARTS.entries()) {
-      const points = this.#points[index];
-      points.push({ time, value: now && of(now, this.#latest) });
-      while (points[0].time < time - SPAN) points.shift();
-    }
-    // A failed question leaves a gap; the rate after it is that of the whole gap.
-    this.#latest = now ?? this.#latest;
-    this.#onNode(this.#state(now), now);
-    this.#show(now);
+    if (!this.#isOther(node)) this.#take(node, failure);
     clearTimeout(this.#timer);
     // Without its token nothing is asked until there is one.
     if (!isLocked()) this.#timer = setTimeout(() => this.#ask(), PACE);
+  }
+
+  /** Whether an answer is another node's than the one shown: behind a load balancer each may come from another. */
+  #isOther(node) {
+    if (node === null || this.#latest === null || this.#failure !== "") return false;
+    return node.id !== this.#latest.id && performance.now() - this.#seen < LOYALTY;
+  }
+
+  #take(node, failure) {
+    this.#failure = failure;
+    const time = performance.now();
+    for (const [index, [, , of]] of CHARTS.entries()) {
+      const points = this.#points[index];
+      points.push({ time, value: node && of(node, this.#latest) });
+      while (points[0].time < time - SPAN) points.shift();
+    }
+    // A failed question leaves a gap; the rate after it is that of the whole gap.
+    if (node !== null) [this.#latest, this.#seen] = [node, time];
+    this.#onNode(this.#state(node), node);
+    this.#show(node);
   }
 
   /** The node's state, as the languages' keys `node.STATE` name it. */
@@ -100,7 +117,7 @@ export class Figures {
   }
 
   #draw() {
-    const now = Date.now();
+    const now = performance.now();
     for (const [index, chart] of this.#charts.entries()) chart.draw(this.#points[index], now);
   }
 }

@@ -70,7 +70,15 @@ function preferred() {
 
 /** Loads the reader's language, and lets them choose another. */
 export async function startLanguage(select) {
-  await load(preferred());
+  for (let loaded = false; !loaded; ) {
+    try {
+      await load(preferred());
+      loaded = true;
+    } catch {
+      // The node went away between the page and its texts; without them there is nothing to show.
+      await new Promise((passed) => setTimeout(passed, 1_000));
+    }
+  }
   select.value = language;
   select.addEventListener("change", async () => {
     const wanted = select.value;

@@ -28,18 +28,17 @@ export class Nodes {
     this.#ask();
   }
 
-  /** The state of the node that serves this page, which the directory doesn't have. */
-  setOwn(state) {
-    if (state === this.#ownState) return;
-    this.#ownState = state;
+  /** Which node serves this page, and its state, which the directory doesn't have. */
+  setOwn(state, id) {
+    if (state === this.#ownState && id === this.#own) return;
+    [this.#ownState, this.#own] = [state, id];
     this.#show();
   }
 
   async #ask() {
     clearTimeout(this.#timer);
     try {
-      const { node, nodes } = await liveNodes();
-      this.#own = node;
+      const { nodes } = await liveNodes();
       this.#compare(nodes);
       this.#read = Date.now();
       this.#failure = "";
