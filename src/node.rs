@@ -1,6 +1,6 @@
 //! One node: puts the parts together, runs them, and takes them apart without losing a client.
 
-use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
+use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
 use crate::cluster::redis::RedisCluster;
 use crate::cluster::{About, Cluster};
@@ -10,7 +10,8 @@ use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
 use crate::service::Service;
 use crate::session::origins::AllowedOrigins;
-use crate::session::{self, Sessions};
+use crate::session::{self, PlainHttp, Sessions};
+use http_body_util::BodyExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -77,6 +78,7 @@ pub struct Node {
     http_closed: watch::Sender<bool>,
     secrets: watch::Sender<Secrets>,
     allowed_origins: watch::Sender<AllowedOrigins>,
+    cors_origins: watch::Sender<CorsOrigins>,
     log: Option<LogLevel>,
     tasks: JoinSet<()>,
 }
@@ -124,12 +126,14 @@ impl Node {
         let (http_closed, http_closes) = watch::channel(false);
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
+        let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
         let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
         let api = Api::new(
             service,
             ApiConfig {
                 token_param: config.token_param.clone(),
                 secrets: current_secrets,
+                cors: current_cors,
                 draining: is_draining,
                 max_connections: DEFAULT_CONNECTIONS,
                 facts,
@@ -142,7 +146,7 @@ impl Node {
             profiles: config.profiles.clone(),
             allowed_origins: current_origins,
             token_param: config.token_param.clone(),
-            plain_http: None,
+            plain_http: config.plain_http.then(|| plain_http(api.clone())),
             closed: ws_closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
@@ -167,6 +171,7 @@ impl Node {
             http_closed,
             secrets,
             allowed_origins,
+            cors_origins,
             log,
             tasks,
         };
@@ -235,7 +240,8 @@ impl Node {
         }
         let secrets = take_over(&self.secrets, fresh.secrets);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);
-        let changed = secrets || origins;
+        let cors = take_over(&self.cors_origins, fresh.cors_origins);
+        let changed = secrets || origins || cors;
         tracing::info!(changed, "configuration read again");
     }
 
@@ -309,6 +315,14 @@ fn upgrade(sessions: Arc<Sessions>) -> Upgrade {
     Arc::new(move |request, peer| {
         let sessions = sessions.clone();
         Box::pin(async move { session::upgrade(request, peer, &sessions).await.map(Into::into) })
+    })
+}
+
+/// How other requests are answered that come in on the WebSocket port: by the events API, for this node alone.
+fn plain_http(api: Arc<Api>) -> PlainHttp {
+    Arc::new(move |request, _peer| {
+        let api = api.clone();
+        Box::pin(async move { api.node_events(request).await.map(BodyExt::boxed_unsync) })
     })
 }
 

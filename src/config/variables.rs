@@ -62,6 +62,7 @@ variables! {
     "METRICS_TOKEN" metrics_token "" "The bearer token that `/metrics` asks for. Without it the page is open."
     "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix (`/app=center,/=channel`); the longest prefix wins, on whole path segments. Known are `channel` and `center`."
     "ALLOWED_ORIGINS" allowed_origins "" "Origins (`https://example.org`) that browsers may connect from, separated by commas. Without any, all."
+    "CORS_ORIGINS" cors_origins "" "Origins whose pages may call the HTTP APIs, separated by commas, or `*` for all. Without any, all may call the events API and none the actions API."
     "REDIS_URL" redis_url "" "The cluster's Redis: `redis://`, `redis-sentinel://` or `redis-cluster://`, with TLS `rediss://`, `rediss-sentinel://` or `rediss-cluster://`. Without it the node runs alone, its state embedded."
     "REDIS_PREFIX" redis_prefix "carillon:" "In front of every key and pub/sub channel; two clusters on one Redis need two."
     "REDIS_CA" redis_ca "" "File with the certificates (PEM) that the Redis server's must be signed by, instead of the system's."

@@ -363,6 +363,14 @@ impl Hub {
         self.inner.roster().members(audience).to_vec()
     }
 
+    /// The counters of all that are members of any audience of a kind.
+    pub fn members_of_all(&self, kind: AudienceKind) -> Vec<u32> {
+        let roster = self.inner.roster();
+        let mut counters = roster.counters();
+        counters.retain(|counter| !roster.audiences_of_kind(*counter, kind).is_empty());
+        counters
+    }
+
     /// The audiences of a kind that have members, sorted by name, each with its number of members.
     pub fn audiences(&self, kind: AudienceKind) -> Vec<(Name, u64)> {
         self.inner.roster().audiences(kind)

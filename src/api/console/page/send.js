@@ -50,6 +50,7 @@ export class SendForm {
   #show() {
     const [to, http, json] = [this.#to.value, chosen("by") === "http", chosen("as") === "json"];
     element("target").hidden = !http;
+    element("target").dataset.to = to;
     element("raw-note").hidden = http;
     element("name-field").hidden = to === "all";
     if (to !== "all") label(element("name-label"), `send.name.${to}`);
