@@ -1,6 +1,6 @@
 //! One node: puts the parts together, runs them, and takes them apart without losing a client.
 
-use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, Secrets, Surface, Upgrade};
+use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
 use crate::cluster::redis::RedisCluster;
 use crate::cluster::{About, Cluster};
@@ -108,6 +108,14 @@ impl Node {
             counters: counters(hub.clone(), api_later.clone()),
         };
         let node_id = about.id;
+        let facts = NodeFacts {
+            ws_port: ws.is_some().then_some(ws_address.port()),
+            start_time: about.start_time,
+            traffic: {
+                let hub = hub.clone();
+                Arc::new(move || hub.traffic())
+            },
+        };
         let cluster: Arc<dyn Cluster> = match &config.redis {
             None => Embedded::new(hub.clone(), about),
             Some(redis) => RedisCluster::start(redis.clone(), hub.clone(), about, &registry)?,
@@ -128,6 +136,7 @@ impl Node {
                 cors: current_cors,
                 draining: is_draining,
                 max_connections: DEFAULT_CONNECTIONS,
+                facts,
             },
             &registry,
         )?;

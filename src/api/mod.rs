@@ -3,6 +3,7 @@
 //! - [`server`]: accepting connections, their limits, stopping
 //! - [`routes`]: which interface a request is for
 //! - [`actions`]: the actions API, `/?action=…`; [`events`]: the events API, `/?event=…`
+//! - [`console`]: `/console`, a page for people and the figures it shows
 //! - [`health`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`body`]: parameters, as PHP reads them; [`tokens`]: who may call; [`cors`]: from
 //!   which web pages; [`json`], [`answer`], [`shown`]: what goes out
@@ -10,6 +11,7 @@
 mod actions;
 mod answer;
 mod body;
+mod console;
 mod cors;
 mod events;
 #[cfg(test)]
@@ -25,11 +27,13 @@ mod tests;
 mod tokens;
 
 pub use answer::{Answer, Content};
+pub use console::NodeFacts;
 pub use cors::CorsOrigins;
 pub use tokens::{Secrets, Tokens};
 
 use crate::service::Service;
 use body::Bodies;
+use console::Console;
 use futures_util::future::BoxFuture;
 use health::Health;
 use hyper::Request;
@@ -56,6 +60,8 @@ pub struct ApiConfig {
     pub draining: watch::Receiver<bool>,
     /// HTTP connections at the same time on each listener, at least one; more are answered 503 and closed.
     pub max_connections: u32,
+    /// What the console shows of the node.
+    pub facts: NodeFacts,
 }
 
 /// Answers WebSocket handshakes where they come in on this server's port.
@@ -81,6 +87,7 @@ pub struct Api {
     metrics: Metrics,
     http: HttpMetrics,
     bodies: Bodies,
+    console: Console,
     max_connections: u32,
 }
 
@@ -96,6 +103,7 @@ impl Api {
             metrics: Metrics::new(registry, service.clone())?,
             http: HttpMetrics::new(registry)?,
             bodies: Bodies::new(service.limits().max_body),
+            console: Console::new(config.facts),
             max_connections: config.max_connections.max(1),
             service,
         }))

@@ -52,11 +52,13 @@ impl Api {
             let dialect = named.unwrap_or(Dialect::Events);
             return self.with_cors(dialect, &parts, answer::bare(StatusCode::NO_CONTENT));
         }
-        if named.is_none()
-            && query.is_ok()
-            && let Some(answer) = self.fixed_path(&parts).await
-        {
-            return answer;
+        if named.is_none() && query.is_ok() {
+            if let Some(answer) = self.fixed_path(&parts).await {
+                return answer;
+            }
+            if let Some(answer) = self.console(&parts).await {
+                return answer;
+            }
         }
         let query = match query {
             Ok(query) => query,

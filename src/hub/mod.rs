@@ -37,6 +37,7 @@ pub use acts::Left;
 pub use delivery::Delivery;
 pub use gap::GapPolicy;
 pub use journal::{Change, Changes, Snapshot};
+pub use metrics::Traffic;
 pub use refusal::{Full, JoinError, Overflow};
 pub use socket::{CloseReason, Socket};
 

@@ -22,7 +22,7 @@ const MOST_BYTES: usize = 4 << 20;
 const OVERHEAD: usize = 64;
 
 /// The values of planned events, each with one for every life.
-pub(super) struct Batch<'a> {
+struct Batch<'a> {
     service: &'a Service,
     lives: &'a [Life],
     plans: &'a [Plan],
@@ -59,39 +59,36 @@ impl Batch<'_> {
     /// Takes one event into the window, after what had to be done before it.
     async fn take(&mut self, step: usize) {
         let plan = &self.plans[step];
-        match (plan, &self.window) {
+        let fits = match (plan, &self.window) {
             (Plan::Known(known), _) => {
                 self.values[step] = vec![(*known).into(); self.lives.len()];
                 return;
             }
-            (Plan::Read(..), Window::Reads(_)) => {}
+            (Plan::Read(..), Window::Reads(_)) | (Plan::Act(..), Window::Acts { .. }) => true,
+            (Plan::SendToGroupsOf(..), Window::Acts { changes, .. }) => !changes,
             (Plan::Read(..), Window::Acts { .. }) | (Plan::Act(..) | Plan::SendToGroupsOf(..), Window::Reads(_)) => {
-                self.flush().await;
+                false
             }
-            (Plan::Act(..), Window::Acts { .. }) => {}
-            (Plan::SendToGroupsOf(..), Window::Acts { changes, .. }) => {
-                if *changes {
-                    self.flush().await;
-                }
+        };
+        if !fits {
+            self.flush().await;
+            if !matches!(plan, Plan::Read(..)) {
+                self.window = Window::Acts { events: Vec::new(), changes: false };
             }
         }
-        match (plan, &mut self.window) {
-            (Plan::Known(_), _) => {}
-            (Plan::Read(..), Window::Reads(events)) => {
+        match &mut self.window {
+            Window::Reads(events) => {
+                // What was asked already in this window has the same answer.
                 events.insert(step);
             }
-            (Plan::Act(..) | Plan::SendToGroupsOf(..), Window::Acts { events, changes }) => {
+            Window::Acts { events, changes } => {
                 events.push(step);
                 *changes |= plan.changes();
-            }
-            (Plan::Read(..), window @ Window::Acts { .. }) => *window = Window::Reads(IndexSet::from([step])),
-            (Plan::Act(..) | Plan::SendToGroupsOf(..), window @ Window::Reads(_)) => {
-                *window = Window::Acts { events: vec![step], changes: plan.changes() };
             }
         }
     }
 
-    /// Does what waits in the window.
+    /// Does what waits in the window, and leaves one for reads.
     async fn flush(&mut self) {
         match std::mem::replace(&mut self.window, Window::Reads(IndexSet::new())) {
             Window::Reads(events) => self.read(events).await,
@@ -113,7 +110,7 @@ impl Batch<'_> {
                 Ok(answers) => {
                     let of_life =
                         |answers: &Vec<Arc<Answer>>| place.and_then(|at| Some(meaning.value(answers.get(at)?)));
-                    // A question has an answer from each life; none would be an empty list's.
+                    // The directory has an answer of each life to each question, so that nothing is left out.
                     answers.iter().map(|answers| of_life(answers).unwrap_or(Value::Number(0))).collect()
                 }
                 Err(error) => vec![Value::Fault(not_available(error)); self.lives.len()],
