@@ -1,14 +1,16 @@
-//! The HTTP server and the interfaces that backends use on it.
+//! The interfaces that backends use: the HTTP server with those on it, and the device socket.
 //!
 //! - [`server`]: accepting connections, their limits, stopping
 //! - [`routes`]: which interface a request is for
 //! - [`actions`]: the actions API, `/?action=…`
+//! - [`device`]: the device socket, JSON documents on a unix socket
 //! - [`health`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`body`]: parameters, as PHP reads them; [`tokens`]: who may call; [`json`], [`answer`]: what goes out
 
 mod actions;
 mod answer;
 mod body;
+pub mod device;
 #[cfg(test)]
 mod fixture;
 mod health;

@@ -9,6 +9,7 @@ use super::profile::Effect;
 use crate::hub::{CloseReason, Socket, frame};
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::upgrade::UpgradeFut;
+use futures_util::future::BoxFuture;
 use hyper::upgrade::Parts;
 use hyper_util::rt::TokioIo;
 use prometheus::IntCounter;
@@ -52,6 +53,8 @@ enum Turn {
     Replied(oneshot::Receiver<()>),
     /// The hub has the client's last frames.
     Ended(oneshot::Receiver<()>),
+    /// The client's documents are being carried out; the turn that is kept comes when that has ended.
+    Carrying(BoxFuture<'static, ()>, Box<Turn>),
     /// The stream is at its end, or broken.
     Lost,
 }
@@ -62,8 +65,14 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
     async {
         let Some((mut session, mut turn)) = hand_over.await else { return };
         loop {
+            if let Turn::Carrying(documents, then) = turn {
+                // One read's documents at a time: who sends more than is carried out is not read from.
+                documents.await;
+                turn = *then;
+                continue;
+            }
             match turn {
-                Turn::Wait => {}
+                Turn::Wait | Turn::Carrying(..) => {}
                 Turn::Replied(written) => {
                     // An error: the hub has closed the connection and will end the stream, which the next read finds.
                     let _ = written.await;
@@ -128,12 +137,15 @@ impl Session {
         self.member.sessions().received.inc_by(bytes.len() as u64);
         let (profile, id) = (self.member.profile(), self.member.spelled_id());
         let max_message = self.member.sessions().limits.max_message;
-        let mut replies = Vec::new();
+        let carries = self.member.sessions().settings.client_documents.is_some();
+        let (mut replies, mut documents) = (Vec::new(), Vec::new());
         let flow = self.decoder.decode(bytes, max_message, |event| {
             match event {
                 Event::Message(message) => match profile.on_message(id, message) {
                     Effect::Ignored => {}
                     Effect::Reply(opcode, payload) => replies.push(frame::message(opcode, &payload)),
+                    Effect::Document(document) if carries => documents.push(Bytes::copy_from_slice(document)),
+                    Effect::Document(_) => {}
                 },
                 Event::Ping(payload) => replies.push(frame::pong(payload)),
                 Event::Pong => {}
@@ -144,7 +156,7 @@ impl Session {
             }
             ControlFlow::Continue(())
         });
-        match flow {
+        let turn = match flow {
             Ok(ControlFlow::Continue(())) if replies.is_empty() => Turn::Wait,
             Ok(ControlFlow::Continue(())) => Turn::Replied(self.member.send(joined(replies))),
             Ok(ControlFlow::Break(())) => Turn::Ended(self.member.end(joined(replies), CloseReason::Client)),
@@ -152,6 +164,10 @@ impl Session {
                 replies.push(frame::close(violation.code(), &violation.to_string()));
                 Turn::Ended(self.member.end(joined(replies), violation.into()))
             }
+        };
+        match &self.member.sessions().settings.client_documents {
+            Some(carry_out) if !documents.is_empty() => Turn::Carrying(carry_out(documents), Box::new(turn)),
+            _ => turn,
         }
     }
 
