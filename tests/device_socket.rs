@@ -264,6 +264,16 @@ async fn many_backends_are_served_at_once_and_those_over_the_limit_are_told() {
 }
 
 #[tokio::test]
+async fn more_long_documents_than_there_is_memory_for_take_turns() {
+    let place = Place::new();
+    let _node = node(&place, &[]).await;
+    let path = place.path();
+    let document = format!(r#"{{"more":"{}"}}"#, "x".repeat(200_000));
+    let answers = join_all((0..100).map(|_| send(&path, &document))).await;
+    assert!(answers.iter().all(|answer| answer == "OK"), "{answers:?}");
+}
+
+#[tokio::test]
 async fn what_is_overlooked_is_counted_and_logged_but_not_line_by_line() {
     let place = Place::new();
     let node = node(&place, &[]).await;

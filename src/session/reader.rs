@@ -53,10 +53,16 @@ enum Turn {
     Replied(oneshot::Receiver<()>),
     /// The hub has the client's last frames.
     Ended(oneshot::Receiver<()>),
-    /// The client's documents are being carried out; the turn that is kept comes when that has ended.
-    Carrying(BoxFuture<'static, ()>, Box<Turn>),
+    /// The client's documents are being carried out; a turn follows. Boxed, as few connections ever have it.
+    Carrying(Box<Carrying>),
     /// The stream is at its end, or broken.
     Lost,
+}
+
+/// Documents of a client, on their way.
+struct Carrying {
+    documents: BoxFuture<'static, ()>,
+    then: Turn,
 }
 
 /// Serves a connection whose handshake is being answered, until it is over.
@@ -65,14 +71,14 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
     async {
         let Some((mut session, mut turn)) = hand_over.await else { return };
         loop {
-            if let Turn::Carrying(documents, then) = turn {
-                // One read's documents at a time: who sends more than is carried out is not read from.
-                documents.await;
-                turn = *then;
-                continue;
-            }
             match turn {
-                Turn::Wait | Turn::Carrying(..) => {}
+                Turn::Wait => {}
+                Turn::Carrying(mut carrying) => {
+                    // One read's documents at a time: who sends more than is carried out is not read from.
+                    carrying.documents.as_mut().await;
+                    turn = carrying.then;
+                    continue;
+                }
                 Turn::Replied(written) => {
                     // An error: the hub has closed the connection and will end the stream, which the next read finds.
                     let _ = written.await;
@@ -166,7 +172,9 @@ impl Session {
             }
         };
         match &self.member.sessions().settings.client_documents {
-            Some(carry_out) if !documents.is_empty() => Turn::Carrying(carry_out(documents), Box::new(turn)),
+            Some(carry_out) if !documents.is_empty() => {
+                Turn::Carrying(Box::new(Carrying { documents: carry_out(documents), then: turn }))
+            }
             _ => turn,
         }
     }

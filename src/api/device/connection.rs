@@ -40,15 +40,27 @@ pub(super) struct Connection<'a> {
     room: Option<SemaphorePermit<'a>>,
     /// The backend has left without its answers; what it wrote before counts all the same.
     unheard: bool,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// Waits until the node stops serving backends.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // An error: whoever could have said it is gone.
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(socket: &'a DeviceSocket, shared: &'a Shared, stream: UnixStream) -> Self {
-        Self { socket, shared, stream, documents: Documents::default(), room: None, unheard: false }
+    pub(super) fn new(
+        socket: &'a DeviceSocket,
+        shared: &'a Shared,
+        stream: UnixStream,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        Self { socket, shared, stream, documents: Documents::default(), room: None, unheard: false, shutdown }
     }
 
-    /// Serves the backend until it has ended the stream, or has to be given up, or `shutdown` is true.
-    pub(super) async fn serve(mut self, mut shutdown: watch::Receiver<bool>) {
+    /// Serves the backend until it has ended the stream, or has to be given up, or is told to stop.
+    pub(super) async fn serve(mut self) {
         let mut chunk = vec![0; CHUNK].into_boxed_slice();
         loop {
             let begun = self.documents.is_owed_an_answer();
@@ -59,8 +71,7 @@ impl<'a> Connection<'a> {
             };
             let read = tokio::select! {
                 read = read => read,
-                // An error: whoever could have said it is gone.
-                _ = shutdown.wait_for(|stop| *stop) => return,
+                () = stopped(&mut self.shutdown) => return,
             };
             let served = match read {
                 Ok(Ok(0)) | Ok(Err(_)) => {
@@ -146,7 +157,13 @@ impl<'a> Connection<'a> {
             Err(refusal) if refusal.is_overlooked() => "OK".to_owned(),
             Err(_) => "ERR".to_owned(),
         };
-        match timeout(UNREAD, self.stream.write_all(answer.as_bytes())).await {
+        let written = tokio::select! {
+            // First, so that what can be written at once is written though it is the last.
+            biased;
+            written = timeout(UNREAD, self.stream.write_all(answer.as_bytes())) => written,
+            () = stopped(&mut self.shutdown) => return Err(Over),
+        };
+        match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                 self.unheard = true;

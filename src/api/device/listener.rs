@@ -125,7 +125,7 @@ impl DeviceListener {
                         let (socket, shared, shutdown) = (socket.clone(), shared.clone(), shutdown.clone());
                         tokio::spawn(async move {
                             socket.metrics.connections.inc();
-                            Connection::new(&socket, &shared, stream).serve(shutdown).await;
+                            Connection::new(&socket, &shared, stream, shutdown).serve().await;
                             socket.metrics.connections.dec();
                             drop(permit);
                         });
