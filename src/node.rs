@@ -1,7 +1,7 @@
 //! One node: puts the parts together, runs them, and takes them apart without losing a client.
 
 use crate::api::device::{BindError, DeviceListener, DeviceSocket, SocketConfig};
-use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, Secrets, Surface, Upgrade};
+use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
 use crate::cluster::redis::RedisCluster;
 use crate::cluster::{About, Cluster};
@@ -11,7 +11,8 @@ use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
 use crate::service::Service;
 use crate::session::origins::AllowedOrigins;
-use crate::session::{self, ClientDocuments, Sessions};
+use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
+use http_body_util::BodyExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -86,6 +87,7 @@ pub struct Node {
     http_closed: watch::Sender<bool>,
     secrets: watch::Sender<Secrets>,
     allowed_origins: watch::Sender<AllowedOrigins>,
+    cors_origins: watch::Sender<CorsOrigins>,
     log: Option<LogLevel>,
     tasks: JoinSet<()>,
 }
@@ -116,6 +118,14 @@ impl Node {
             counters: counters(hub.clone(), api_later.clone()),
         };
         let node_id = about.id;
+        let facts = NodeFacts {
+            ws_port: ws.is_some().then_some(ws_address.port()),
+            start_time: about.start_time,
+            traffic: {
+                let hub = hub.clone();
+                Arc::new(move || hub.traffic())
+            },
+        };
         let cluster: Arc<dyn Cluster> = match &config.redis {
             None => Embedded::new(hub.clone(), about),
             Some(redis) => RedisCluster::start(redis.clone(), hub.clone(), about, &registry)?,
@@ -126,6 +136,7 @@ impl Node {
         let (http_closed, http_closes) = watch::channel(false);
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
+        let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
         let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
         let devices = DeviceSocket::new(service.clone(), &registry)?;
         let api = Api::new(
@@ -133,8 +144,10 @@ impl Node {
             ApiConfig {
                 token_param: config.token_param.clone(),
                 secrets: current_secrets,
+                cors: current_cors,
                 draining: is_draining,
                 max_connections: DEFAULT_CONNECTIONS,
+                facts,
             },
             &registry,
         )?;
@@ -144,7 +157,7 @@ impl Node {
             profiles: config.profiles.clone(),
             allowed_origins: current_origins,
             token_param: config.token_param.clone(),
-            plain_http: None,
+            plain_http: config.plain_http.then(|| plain_http(api.clone())),
             heartbeats: config.heartbeats.clone(),
             client_documents: config.device_client_actions.then(|| client_documents(devices.clone())),
             closed: ws_closes,
@@ -174,6 +187,7 @@ impl Node {
             http_closed,
             secrets,
             allowed_origins,
+            cors_origins,
             log,
             tasks,
         };
@@ -242,7 +256,8 @@ impl Node {
         }
         let secrets = take_over(&self.secrets, fresh.secrets);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);
-        let changed = secrets || origins;
+        let cors = take_over(&self.cors_origins, fresh.cors_origins);
+        let changed = secrets || origins || cors;
         tracing::info!(changed, "configuration read again");
     }
 
@@ -330,6 +345,14 @@ fn client_documents(devices: Arc<DeviceSocket>) -> ClientDocuments {
 fn listen_at(config: &SocketConfig) -> Result<DeviceListener, StartError> {
     DeviceListener::bind(config)
         .map_err(|error| StartError::UnixSocket { path: config.path.display().to_string(), error })
+}
+
+/// How other requests are answered that come in on the WebSocket port: by the events API, for this node alone.
+fn plain_http(api: Arc<Api>) -> PlainHttp {
+    Arc::new(move |request, _peer| {
+        let api = api.clone();
+        Box::pin(async move { api.node_events(request).await.map(BodyExt::boxed_unsync) })
+    })
 }
 
 fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener, StartError> {

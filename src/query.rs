@@ -45,6 +45,15 @@ impl Value {
         }
     }
 
+    /// Whether it is UTF-8, all keys and values of an array included.
+    pub fn is_utf8(&self) -> bool {
+        let is_utf8 = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+        match self {
+            Self::Text(text) => is_utf8(text),
+            Self::Array(array) => array.entries.iter().all(|(key, value)| is_utf8(key) && value.is_utf8()),
+        }
+    }
+
     /// The scalar alone, or all of a list's; `None` where it is a map (it has a key that is no integer) or an element is
     /// an array itself.
     pub fn as_texts(&self) -> Option<Vec<&Bytes>> {
@@ -75,6 +84,16 @@ impl Array {
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// What `key` holds.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.entries.get(key.as_bytes())
+    }
+
+    /// Its values, in their order.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.entries.values()
     }
 
     /// Sets what `key` holds, keeping the place of an entry that was there; without a key, appends.
@@ -179,7 +198,7 @@ impl Query {
 
     /// What a top-level name holds.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.root.entries.get(name.as_bytes())
+        self.root.get(name)
     }
 
     /// Whether it has no parameters.
@@ -290,7 +309,7 @@ fn place(root: &mut Array, top: &[u8], path: &[Option<&[u8]>], value: Value) {
 }
 
 /// The integer that PHP takes an array key for: plain decimal digits within 64 bits, no `+`, no leading zeros, no `-0`.
-fn integer(key: &[u8]) -> Option<i64> {
+pub fn integer(key: &[u8]) -> Option<i64> {
     let digits = key.strip_prefix(b"-").unwrap_or(key);
     let plain = match digits {
         [] => false,

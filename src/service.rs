@@ -6,7 +6,9 @@
 use crate::cluster::{
     Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
 };
-use crate::model::{Audience, AudienceKind, ConnectionId, DeviceId, Error, Limits, Name, Push, Result, Target, Who};
+use crate::model::{
+    Audience, AudienceKind, ConnectionId, DeviceId, Error, Limits, Name, NodeId, Push, Result, Seq, Target, Who,
+};
 use bytes::Bytes;
 use prometheus::{IntCounterVec, Opts, Registry};
 use std::sync::Arc;
@@ -244,6 +246,22 @@ impl Service {
     /// Number of an audience's members. Costs by nodes.
     pub async fn count_members(&self, audience: &Audience) -> Result<u64> {
         self.cluster.count_members(audience).await
+    }
+
+    /// This node's id for this life, and its number.
+    pub fn node(&self) -> (NodeId, Seq) {
+        (self.cluster.node_id(), self.cluster.seq())
+    }
+
+    /// The live nodes of the cluster, this one among them.
+    pub async fn nodes(&self) -> Result<Vec<NodeSummary>> {
+        self.cluster.nodes().await
+    }
+
+    /// Pushes that the bus has taken from this node since its start, by whatever interface they came.
+    pub fn pushes(&self) -> u64 {
+        let kinds = Dialect::ALL.into_iter().flat_map(|dialect| Target::KINDS.map(|target| (dialect, target)));
+        kinds.map(|(dialect, target)| self.pushes.with_label_values(&[dialect.as_str(), target]).get()).sum()
     }
 
     /// The cluster's figures.

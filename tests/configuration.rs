@@ -36,6 +36,7 @@ async fn every_fault_is_reported_at_once_with_name_value_and_what_is_allowed() {
         ("UNIX_SOCKET_MODE", "0999", "octal"),
         ("UNIX_SOCKET_STRICT", "very", "true"),
         ("DEVICE_CLIENT_ACTIONS", "some", "true"),
+        ("CORS_ORIGINS", "https://a.example,*", "scheme://host"),
     ];
     let environment: Vec<(&str, &str)> = faults.iter().map(|(name, value, _)| (*name, *value)).collect();
     let finished = finish(carillon(&[], &environment)).await;

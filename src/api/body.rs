@@ -59,10 +59,10 @@ impl Bodies {
         Self { limit, units: Semaphore::new(ALL_BODIES.max(limit) / UNIT + 1) }
     }
 
-    /// Reads a body and the parameters in it.
-    pub(super) async fn read(&self, headers: &HeaderMap, body: Incoming) -> Result<Query, BodyError> {
+    /// Reads a body.
+    pub(super) async fn read(&self, body: Incoming) -> Result<Bytes, BodyError> {
         if body.is_end_stream() {
-            return Ok(Query::default());
+            return Ok(Bytes::new());
         }
         let announced = body.size_hint().exact();
         if announced.is_some_and(|size| size > self.limit as u64) {
@@ -70,8 +70,7 @@ impl Bodies {
         }
         // An announced length is within the limit, so it fits; chunked bodies announce none.
         let most = announced.map_or(self.limit, |size| size as usize);
-        let reading = async { parse(headers, &self.collect(body, most).await?) };
-        tokio::time::timeout(PATIENCE, reading).await.unwrap_or(Err(BodyError::TooSlow))
+        tokio::time::timeout(PATIENCE, self.collect(body, most)).await.unwrap_or(Err(BodyError::TooSlow))
     }
 
     /// Reads a body of up to `most` bytes.
@@ -112,7 +111,7 @@ impl Bodies {
 ///   done to its caller.
 ///
 /// Nothing but white space is no parameters, whatever its type.
-fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Query, BodyError> {
+pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Query, BodyError> {
     let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let media_type = media_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let media_type = media_type.to_ascii_lowercase();

@@ -2,15 +2,20 @@
 //!
 //! - [`server`]: accepting connections, their limits, stopping
 //! - [`routes`]: which interface a request is for
-//! - [`actions`]: the actions API, `/?action=…`
+//! - [`actions`]: the actions API, `/?action=…`; [`events`]: the events API, `/?event=…`
 //! - [`device`]: the device socket, JSON documents on a unix socket
+//! - [`console`]: `/console`, a page for people and the figures it shows
 //! - [`health`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
-//! - [`body`]: parameters, as PHP reads them; [`tokens`]: who may call; [`json`], [`answer`]: what goes out
+//! - [`body`]: parameters, as PHP reads them; [`tokens`]: who may call; [`cors`]: from
+//!   which web pages; [`json`], [`answer`], [`shown`]: what goes out
 
 mod actions;
 mod answer;
 mod body;
+mod console;
+mod cors;
 pub mod device;
+mod events;
 #[cfg(test)]
 mod fixture;
 mod health;
@@ -18,15 +23,19 @@ mod json;
 mod metrics;
 mod routes;
 mod server;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
 pub use answer::{Answer, Content};
+pub use console::NodeFacts;
+pub use cors::CorsOrigins;
 pub use tokens::{Secrets, Tokens};
 
 use crate::service::Service;
 use body::Bodies;
+use console::Console;
 use futures_util::future::BoxFuture;
 use health::Health;
 use hyper::Request;
@@ -47,10 +56,14 @@ pub struct ApiConfig {
     pub token_param: String,
     /// The tokens, as they are at each request.
     pub secrets: watch::Receiver<Secrets>,
+    /// Which web pages may call, as it is at each request.
+    pub cors: watch::Receiver<CorsOrigins>,
     /// Whether the node is about to stop, and so not ready for new work.
     pub draining: watch::Receiver<bool>,
     /// HTTP connections at the same time on each listener, at least one; more are answered 503 and closed.
     pub max_connections: u32,
+    /// What the console shows of the node.
+    pub facts: NodeFacts,
 }
 
 /// Answers WebSocket handshakes where they come in on this server's port.
@@ -71,10 +84,12 @@ pub struct Api {
     /// What PHP makes of the token parameter's name.
     token_param: String,
     secrets: watch::Receiver<Secrets>,
+    cors: watch::Receiver<CorsOrigins>,
     health: Health,
     metrics: Metrics,
     http: HttpMetrics,
     bodies: Bodies,
+    console: Console,
     max_connections: u32,
 }
 
@@ -85,10 +100,12 @@ impl Api {
         Ok(Arc::new(Self {
             token_param: crate::query::plain_name(&config.token_param),
             secrets: config.secrets,
+            cors: config.cors,
             health: Health { state: service.state(), draining: config.draining },
             metrics: Metrics::new(registry, service.clone())?,
             http: HttpMetrics::new(registry)?,
             bodies: Bodies::new(service.limits().max_body),
+            console: Console::new(config.facts),
             max_connections: config.max_connections.max(1),
             service,
         }))

@@ -1,13 +1,18 @@
 //! Which interface a request is for.
 //!
 //! A query with `action` is for the actions API. The fixed paths come next, where the query has neither `action` nor
-//! `event`; then an `action` in the body. What names none is answered by the actions API, which says what is missing.
+//! `event`; then an `event` in the query or the JSON body, even an empty one; then an `action` in the body. What names none
+//! is answered by the actions API, which says what is missing.
 
-use super::actions::{self, Parameters, Refusal};
+use super::actions::{self, Refusal};
 use super::answer::{self, Answer};
+use super::body::{self, BodyError};
+use super::events::{self, Scope};
 use super::tokens::bearer;
 use super::{Api, Surface};
 use crate::query::Query;
+use crate::service::Dialect;
+use bytes::Bytes;
 use fastwebsockets::upgrade::is_upgrade_request;
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
@@ -36,45 +41,131 @@ impl Api {
 
     async fn route(&self, request: Request<Incoming>) -> Answer {
         let (parts, body) = request.into_parts();
-        if parts.method == Method::OPTIONS {
-            return answer::bare(StatusCode::NO_CONTENT);
-        }
-        let (query, unread) = match Query::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
-            Ok(query) => (query, None),
-            Err(error) => (Query::default(), Some(format!("query has {error}"))),
+        let query = Query::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        let named = match &query {
+            Ok(query) => named(|name| query.get(name).is_some()),
+            // It is too large to be read, not to be looked into.
+            Err(_) => named(|name| begins_a_parameter(&parts, name)),
         };
-        if unread.is_none()
-            && query.get("action").is_none()
-            && query.get("event").is_none()
-            && let Some(answer) = self.fixed_path(&parts).await
-        {
-            return answer;
+        if parts.method == Method::OPTIONS {
+            // The body of the request to come is not known yet.
+            let dialect = named.unwrap_or(Dialect::Events);
+            return self.with_cors(dialect, &parts, answer::bare(StatusCode::NO_CONTENT));
         }
-        let mut parameters = Parameters { query, body: Query::default() };
-        let mut fault = unread;
-        if fault.is_none() && parts.method == Method::POST {
-            match self.bodies.read(&parts.headers, body).await {
-                Ok(body) => parameters.body = body,
-                Err(error) => fault = Some(error.to_string()),
+        if named.is_none() && query.is_ok() {
+            if let Some(answer) = self.fixed_path(&parts).await {
+                return answer;
+            }
+            if let Some(answer) = self.console(&parts).await {
+                return answer;
             }
         }
-        let hidden = &self.token_param;
-        match fault {
-            // Before the token is looked at, as it may be in what could not be read.
-            Some(fault) => actions::refuse(Refusal::Message(fault), &parameters, hidden).await,
-            None if !self.admits(&parts, &parameters) => {
-                actions::refuse(Refusal::Message("access deny".to_owned()), &parameters, hidden).await
+        let query = match query {
+            Ok(query) => query,
+            Err(error) => {
+                let why = format!("query has {error}");
+                let dialect = named.unwrap_or(Dialect::Actions);
+                return self.with_cors(dialect, &parts, self.refuse(dialect, Query::default(), why).await);
             }
-            None => actions::call(&self.service, &parameters, hidden).await,
+        };
+        let body = self.body(&parts, body).await;
+        let (dialect, answer) = self.call(&parts, query, named, body).await;
+        self.with_cors(dialect, &parts, answer)
+    }
+
+    /// Answers what the events API is asked for of this node alone, on whatever path: for a port that has no other API.
+    pub async fn node_events(&self, request: Request<Incoming>) -> Answer {
+        let _counted = self.http.request();
+        let (parts, body) = request.into_parts();
+        let answer = if parts.method == Method::OPTIONS {
+            answer::bare(StatusCode::NO_CONTENT)
+        } else {
+            match Query::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+                Ok(query) => match self.body(&parts, body).await {
+                    Ok(body) => self.events(&parts, &query, events::Body::parse(&body), Scope::Node).await,
+                    Err(error) => events::refuse(&error.to_string()),
+                },
+                Err(error) => events::refuse(&format!("query has {error}")),
+            }
+        };
+        self.with_cors(Dialect::Events, &parts, answer)
+    }
+
+    /// The bytes of a body that parameters may be in.
+    async fn body(&self, parts: &Parts, body: Incoming) -> Result<Bytes, BodyError> {
+        if parts.method == Method::POST { self.bodies.read(body).await } else { Ok(Bytes::new()) }
+    }
+
+    fn with_cors(&self, dialect: Dialect, parts: &Parts, mut answer: Answer) -> Answer {
+        self.cors.borrow().apply(dialect, &parts.headers, &mut answer);
+        answer
+    }
+
+    /// Refuses a call that could not be read, before its token is looked at, which may be in what could not be read.
+    async fn refuse(&self, dialect: Dialect, query: Query, why: String) -> Answer {
+        match dialect {
+            Dialect::Events => events::refuse(&why),
+            // No request is for the device socket, which is not on HTTP.
+            Dialect::Actions | Dialect::Device => {
+                let parameters = actions::Parameters { query, body: Query::default() };
+                actions::refuse(Refusal::Message(why), &parameters, &self.token_param).await
+            }
         }
     }
 
-    /// Whether the request has a token that opens the API, as a parameter or as a header.
-    fn admits(&self, parts: &Parts, parameters: &Parameters) -> bool {
+    /// Answers a call of whichever API; `named` is the one that its query names.
+    async fn call(
+        &self,
+        parts: &Parts,
+        query: Query,
+        named: Option<Dialect>,
+        body: Result<Bytes, BodyError>,
+    ) -> (Dialect, Answer) {
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => {
+                // Whoever puts even the name of the call into the body is a client of the events API.
+                let dialect = named.unwrap_or(Dialect::Events);
+                return (dialect, self.refuse(dialect, query, error.to_string()).await);
+            }
+        };
+        if named != Some(Dialect::Actions) {
+            let body = events::Body::parse(&body);
+            if named == Some(Dialect::Events) || body.has_event() {
+                return (Dialect::Events, self.events(parts, &query, body, Scope::Cluster).await);
+            }
+        }
+        (Dialect::Actions, self.actions(parts, query, &body).await)
+    }
+
+    async fn actions(&self, parts: &Parts, query: Query, body: &[u8]) -> Answer {
+        let body = match body::parse(&parts.headers, body) {
+            Ok(body) => body,
+            Err(error) => return self.refuse(Dialect::Actions, query, error.to_string()).await,
+        };
+        let parameters = actions::Parameters { query, body };
+        let token = parameters.text(&self.token_param).ok().flatten();
+        if self.admits(parts, token.map(Bytes::as_ref)) {
+            actions::call(&self.service, &parameters, &self.token_param).await
+        } else {
+            actions::refuse(Refusal::Message("access deny".to_owned()), &parameters, &self.token_param).await
+        }
+    }
+
+    async fn events(&self, parts: &Parts, query: &Query, body: events::Body<'_>, scope: Scope) -> Answer {
+        let parameters = events::Parameters { query, body };
+        if !self.admits(parts, parameters.token().as_deref()) {
+            return events::refuse("token error");
+        }
+        let scope = if parameters.is_for_node() { Scope::Node } else { scope };
+        events::call(&self.service, &parameters, scope).await
+    }
+
+    /// Whether a request may use the APIs, with the token that is its parameter or one in a header.
+    fn admits(&self, parts: &Parts, token: Option<&[u8]>) -> bool {
         let secrets = self.secrets.borrow();
-        let parameter = parameters.text(&self.token_param).ok().flatten();
         secrets.api.is_open()
-            || parameter.is_some_and(|token| secrets.api.accept(token))
+            || token.is_some_and(|token| secrets.api.accept(token))
             || bearer(&parts.headers).is_some_and(|token| secrets.api.accept(token))
     }
 
@@ -100,4 +191,19 @@ impl Api {
         let secrets = self.secrets.borrow();
         secrets.metrics.is_open() || bearer(&parts.headers).is_some_and(|token| secrets.metrics.accept(token))
     }
+}
+
+/// Which API a query names, by which parameters it has.
+fn named(has: impl Fn(&str) -> bool) -> Option<Dialect> {
+    match (has("action"), has("event")) {
+        (true, _) => Some(Dialect::Actions),
+        (false, true) => Some(Dialect::Events),
+        (false, false) => None,
+    }
+}
+
+/// Whether a part of the query between two `&` begins with a parameter's plain name.
+fn begins_a_parameter(parts: &Parts, name: &str) -> bool {
+    let mut query = parts.uri.query().unwrap_or_default().split('&');
+    query.any(|part| part.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))
 }

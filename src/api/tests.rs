@@ -3,6 +3,7 @@
 use super::fixture::{failing, limited, service};
 use super::*;
 use crate::cluster::State;
+use crate::hub::Traffic;
 use crate::model::Limits;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -27,7 +28,10 @@ async fn start(service: Arc<Service>, surface: Surface, max_connections: u32) ->
     let (shutdown, told) = watch::channel(false);
     let (draining, is_draining) = watch::channel(false);
     let (secrets, current) = watch::channel(Secrets::default());
-    let config = ApiConfig { token_param: "hash".to_owned(), secrets: current, draining: is_draining, max_connections };
+    let facts = NodeFacts { ws_port: Some(8090), start_time: 7, traffic: Arc::new(Traffic::default) };
+    let cors = watch::channel(CorsOrigins::default()).1;
+    let token_param = "hash".to_owned();
+    let config = ApiConfig { token_param, secrets: current, cors, draining: is_draining, max_connections, facts };
     let api = Api::new(service, config, &Registry::new()).unwrap();
     let ended = tokio::spawn(api.serve(listener, surface, told));
     Server { address, shutdown, draining, secrets, ended }
@@ -251,7 +255,9 @@ async fn metrics_show_server_process_and_cluster() {
 #[tokio::test]
 async fn a_port_for_operations_has_no_api() {
     let server = start(service(), Surface::Operations, 16).await;
-    assert!(server.get("/?action=stats", "").await.starts_with("HTTP/1.1 404 "));
+    for other in ["/?action=stats", "/console/", "/console/node"] {
+        assert!(server.get(other, "").await.starts_with("HTTP/1.1 404 "), "{other}");
+    }
     assert!(server.get("/livez", "").await.starts_with("HTTP/1.1 200 "));
     assert!(server.get("/metrics", "").await.starts_with("HTTP/1.1 200 "));
 }

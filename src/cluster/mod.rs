@@ -116,7 +116,7 @@ pub struct Life {
 }
 
 /// What a node's part of the directory is asked. What it says is an [`Answer`] of the variant named.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Question {
     /// How many connections it has: [`Answer::Count`].
     Connections,
@@ -126,8 +126,12 @@ pub enum Question {
     Members(Audience),
     /// Which members an audience has: [`Answer::Ids`].
     MemberIds(Audience),
+    /// Which connections are members of any audience of a kind (for users: which are bound): [`Answer::Ids`].
+    MemberIdsOfAll(AudienceKind),
     /// Whether two audiences have a member in common: [`Answer::Count`], 1 or 0.
     SharedMember(Audience, Audience),
+    /// How many audiences of a kind have members: [`Answer::Count`].
+    AudienceCount(AudienceKind),
     /// The audiences of a kind that have members: [`Answer::Names`], sorted, each with their number.
     Audiences(AudienceKind),
     /// The audiences of a kind (users or groups) that an audience's members are in: [`Answer::Names`], sorted, their

@@ -8,7 +8,7 @@ mod parse;
 mod variables;
 
 use crate::api::device::SocketConfig;
-use crate::api::{Secrets, Tokens};
+use crate::api::{CorsOrigins, Secrets, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
@@ -45,6 +45,8 @@ pub struct Reloadable {
     pub secrets: Secrets,
     /// Which web pages may connect.
     pub allowed_origins: AllowedOrigins,
+    /// Which web pages may call the HTTP APIs.
+    pub cors_origins: CorsOrigins,
     /// What is logged: a level, or a list of `module=level`.
     pub log: String,
 }
@@ -247,6 +249,7 @@ impl Config {
             reloadable: Reloadable {
                 secrets,
                 allowed_origins: read.value("ALLOWED_ORIGINS", raw.allowed_origins, AllowedOrigins::default()),
+                cors_origins: read.value("CORS_ORIGINS", raw.cors_origins, CorsOrigins::default()),
                 log: read.filter("LOG", raw.log, "info"),
             },
         };

@@ -1,5 +1,6 @@
 //! The hub's metrics.
 
+use super::Hub;
 use super::socket::CloseReason;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
@@ -91,5 +92,35 @@ impl HubMetrics {
             gaps: counter("carillon_bus_gaps_total", "Connections that may have missed a push.")?,
             dropped: counter("carillon_hub_dropped_total", "Pushes dropped because the hub's queue was full.")?,
         })
+    }
+}
+
+/// What a node's sockets carry: two gauges, and counters that only grow while the node lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// WebSocket connections open now.
+    pub connections: u64,
+    /// Bytes that sockets are owed and the kernel has not taken yet.
+    pub unsent_bytes: u64,
+    /// Messages given to a socket, or to its unsent buffer.
+    pub deliveries: u64,
+    /// Bytes of WebSocket frames given to the kernel.
+    pub sent_bytes: u64,
+    /// Connections closed because they did not read what they were sent.
+    pub slow_consumers: u64,
+}
+
+impl Hub {
+    /// The figures of this node's sockets as they are now. Reads a few atomics, nothing else.
+    pub fn traffic(&self) -> Traffic {
+        let metrics = &self.inner.metrics;
+        let gauge = |gauge: &IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
+        Traffic {
+            connections: gauge(&metrics.open),
+            unsent_bytes: gauge(&metrics.unsent),
+            deliveries: metrics.deliveries.get(),
+            sent_bytes: metrics.bytes.get(),
+            slow_consumers: metrics.slow_consumers.get(),
+        }
     }
 }

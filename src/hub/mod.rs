@@ -40,6 +40,7 @@ pub use delivery::Delivery;
 pub use gap::GapPolicy;
 pub use heartbeat::{Heartbeat, HeartbeatNumber};
 pub use journal::{Change, Changes, Snapshot};
+pub use metrics::Traffic;
 pub use refusal::{Full, JoinError, Overflow};
 pub use socket::{CloseReason, Socket};
 
@@ -374,6 +375,19 @@ impl Hub {
     /// The counters of an audience's members.
     pub fn members(&self, audience: &Audience) -> Vec<u32> {
         self.inner.roster().members(audience).to_vec()
+    }
+
+    /// The counters of all that are members of any audience of a kind.
+    pub fn members_of_all(&self, kind: AudienceKind) -> Vec<u32> {
+        let roster = self.inner.roster();
+        let mut counters = roster.counters();
+        counters.retain(|counter| !roster.audiences_of_kind(*counter, kind).is_empty());
+        counters
+    }
+
+    /// How many audiences of a kind have members.
+    pub fn count_audiences(&self, kind: AudienceKind) -> u64 {
+        self.inner.roster().count_audiences(kind)
     }
 
     /// The audiences of a kind that have members, sorted by name, each with its number of members.

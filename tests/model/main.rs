@@ -344,11 +344,16 @@ impl World {
         self.settled_without(&[]).await;
     }
 
-    /// Every node that lives lists the connections that the rules have.
+    /// Every node that lives lists those that live, and the connections that the rules have.
     async fn settled_without(&mut self, dead: &[usize]) {
         let expected: BTreeSet<u64> = self.rules.connections.keys().map(|id| integer(id)).collect();
         for (place, node) in self.nodes.iter().enumerate().filter(|(place, _)| !dead.contains(place)) {
             eventually(&format!("node {place} lists who is there"), DEADLINE, async || {
+                let answer = node.api().call("event=getConnectionCount").await.map_err(|error| error.to_string())?;
+                let living = answer["master_ids"].as_array().map_or(0, Vec::len);
+                if living != self.nodes.len() - dead.len() {
+                    return Err(format!("{living} nodes live: {answer}"));
+                }
                 match node.api().connections().await {
                     Ok(found) if found == expected => Ok(()),
                     other => Err(format!("{other:?} instead of {expected:?}")),
@@ -396,7 +401,7 @@ async fn run(seed: u64, steps: usize) {
                 world.connect(place).await;
             }
             2 => world.leave().await,
-            3 if kills < 2 => {
+            3 if kills < steps.div_ceil(60) => {
                 kills += 1;
                 world.kill().await;
             }
@@ -411,6 +416,7 @@ async fn run(seed: u64, steps: usize) {
     world.everybody_hears().await;
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long and from where a test runs is no setting of a node")]
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }

@@ -121,7 +121,8 @@ impl Rules {
             "isOnlineId" => (!self.of_user(node, &text(p, "id")).is_empty()).into(),
             "isOnline_Id" => self.here(node, &text(p, "_id")).is_some().into(),
             "getIdBy_Id" => match self.here(node, &text(p, "_id")).and_then(|it| it.user.clone()) {
-                Some(user) => key(&user),
+                // As it was bound, no key of an array.
+                Some(user) => user.into(),
                 None => 0.into(),
             },
             "getBind_IdsById" => mirrored(&self.of_user(node, &text(p, "id")), |id| id.into()),
@@ -197,14 +198,14 @@ impl Rules {
             "getGroupCountById" => self.groups_of_user(node, &text(p, "id")).len().into(),
             "getGroupIdsBy_Id" => {
                 let groups = self.here(node, &text(p, "_id")).map(|it| it.groups.clone()).unwrap_or_default();
-                mirrored(&groups, key)
+                mirrored(&groups, |group| group.into())
             }
             "getGroupCountBy_Id" => self.here(node, &text(p, "_id")).map_or(0, |it| it.groups.len()).into(),
             "isInGroupById" => self.groups_of_user(node, &text(p, "id")).contains(&text(p, "groupId")).into(),
             "isInGroupBy_Id" => {
                 let group = text(p, "groupId");
                 match self.here(node, &text(p, "_id")) {
-                    Some(connection) if connection.groups.contains(&group) => key(&group),
+                    Some(connection) if connection.groups.contains(&group) => group.into(),
                     _ => false.into(),
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
-//! - [`story`] runs requests and replies that are written down as data.
+//! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
 //! - [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
 //!
 //! A test owns everything it starts: what it drops is killed, and its logs are printed if the test fails.
@@ -18,6 +18,7 @@
 pub mod api;
 pub mod census;
 pub mod device;
+pub mod events;
 pub mod eventually;
 pub mod fleet;
 pub mod http;
@@ -30,6 +31,7 @@ pub mod story;
 pub mod ws;
 
 pub use census::Census;
+pub use events::Events;
 pub use eventually::{DEADLINE, eventually};
 pub use fleet::Fleet;
 pub use node::Node;

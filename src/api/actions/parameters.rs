@@ -1,14 +1,12 @@
 //! What a call was given: the query's parameters, the body's behind them, and their meanings.
 
+use super::super::shown::shown;
 use super::reply::Refusal;
 use crate::model::{Audience, AudienceKind, ConnectionId, Exclusions, Name};
 use crate::query::{Query, Value};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::fmt;
-
-/// How much of a value that is refused is shown.
-const SHOWN: usize = 60;
 
 /// The parameters of a call; the query's win over the body's.
 pub(in crate::api) struct Parameters {
@@ -90,15 +88,6 @@ fn parse_name(kind: AudienceKind, text: &[u8]) -> Result<Name, Refusal> {
     let refuse = |why: &dyn fmt::Display| message(format_args!("{kind} param: {why}: {}", shown(text)));
     let text = std::str::from_utf8(text).map_err(|_| refuse(&"name is not UTF-8"))?;
     Name::new(text).map_err(|error| refuse(&error))
-}
-
-/// The beginning of a value, in quotes, what can't be seen escaped.
-fn shown(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("'{}…'", text[..end].escape_debug()),
-        None => format!("'{}'", text.escape_debug()),
-    }
 }
 
 fn message(text: fmt::Arguments<'_>) -> Refusal {

@@ -24,6 +24,9 @@ const AT_ONCE: usize = 256;
 /// Members whose details one script reads: about a millisecond.
 const GATHERED: u64 = 300;
 
+/// Small sets that one command unites; together they have no more than [`WHOLE`] members.
+const UNITED: usize = 500;
+
 /// How often a look is taken that finds Redis emptied in its midst.
 const LOOKS: usize = 3;
 
@@ -134,12 +137,15 @@ impl Core {
             Question::ConnectionIds => First::Size(Command::keyed("HLEN", &connections)),
             Question::Members(audience) => First::Whole(size_of(audience)),
             Question::MemberIds(audience) | Question::AudiencesOfMembers(audience, _) => First::Size(size_of(audience)),
+            Question::MemberIdsOfAll(kind) | Question::Audiences(kind) => {
+                First::Size(Command::keyed("HLEN", &keys.index(registration, *kind)))
+            }
             Question::SharedMember(one, other) => {
                 let (one, other) = (set(one), set(other));
                 let command = Command::at(super::keys::slot(&one), "SINTERCARD");
                 First::Whole(command.arg(2).arg(one).arg(other).arg("LIMIT").arg(1))
             }
-            Question::Audiences(kind) => First::Size(Command::keyed("HLEN", &keys.index(registration, *kind))),
+            Question::AudienceCount(kind) => First::Whole(Command::keyed("HLEN", &keys.index(registration, *kind))),
             Question::Details(connection) if connection.seq() == registration.seq => {
                 First::Whole(Command::keyed("HGET", &connections).arg(connection.counter().to_string()))
             }
@@ -163,7 +169,12 @@ impl Core {
             Question::AudiencesOfMembers(audience, kind) => {
                 (size <= GATHERED).then(|| self.gather(registration, audience, *kind))
             }
-            Question::Connections | Question::Members(_) | Question::SharedMember(..) | Question::Details(_) => None,
+            Question::MemberIdsOfAll(_)
+            | Question::Connections
+            | Question::Members(_)
+            | Question::SharedMember(..)
+            | Question::AudienceCount(_)
+            | Question::Details(_) => None,
         }
     }
 
@@ -185,6 +196,7 @@ impl Core {
                 let set = self.keys.members(registration, audience.kind, audience.name.as_str());
                 self.long_ids(&set, "SSCAN").await
             }
+            Question::MemberIdsOfAll(kind) => self.union_of_all(registration, *kind).await,
             Question::Audiences(kind) => {
                 let names: BTreeMap<Name, u64> = self.index(registration, *kind).await?.into_iter().collect();
                 Ok(Answer::Names(names.into_iter().collect()))
@@ -202,10 +214,42 @@ impl Core {
                     cursor = next;
                 }
             }
-            Question::Connections | Question::Members(_) | Question::SharedMember(..) | Question::Details(_) => {
-                Ok(nothing(question))
-            }
+            Question::Connections
+            | Question::Members(_)
+            | Question::SharedMember(..)
+            | Question::AudienceCount(_)
+            | Question::Details(_) => Ok(nothing(question)),
         }
+    }
+
+    /// The members of all audiences of a kind: of many small ones at once, of each large one step by step.
+    async fn union_of_all(&self, registration: &Registration, kind: AudienceKind) -> Result<Answer, Fault> {
+        let key = |name: &Name| self.keys.members(registration, kind, name.as_str());
+        let (mut seen, mut ids) = (Counters::default(), Vec::new());
+        let mut take = |counters: Vec<u32>| ids.extend(counters.into_iter().filter(|counter| seen.insert(*counter)));
+        let (mut small, mut size) = (Vec::new(), 0);
+        for (name, members) in self.index(registration, kind).await? {
+            if members > WHOLE {
+                if let Answer::Ids(counters) = self.long_ids(&key(&name), "SSCAN").await? {
+                    take(counters);
+                }
+                continue;
+            }
+            if !small.is_empty() && (small.len() == UNITED || size + members > WHOLE) {
+                take(self.union(&std::mem::take(&mut small)).await?);
+                size = 0;
+            }
+            small.push(key(&name));
+            size += members;
+        }
+        if !small.is_empty() {
+            take(self.union(&small).await?);
+        }
+        Ok(Answer::Ids(ids))
+    }
+
+    async fn union(&self, sets: &[String]) -> Result<Vec<u32>, Fault> {
+        Ok(self.page(&Command::script(&scripts::PAGE, sets).arg("SUNION")).await?.1)
     }
 
     async fn long_ids(&self, key: &str, command: &'static str) -> Result<Answer, Fault> {
@@ -227,8 +271,10 @@ impl Core {
 /// The answer of a node that has nothing of it.
 fn nothing(question: &Question) -> Answer {
     match question {
-        Question::Connections | Question::Members(_) | Question::SharedMember(..) => Answer::Count(0),
-        Question::ConnectionIds | Question::MemberIds(_) => Answer::Ids(Vec::new()),
+        Question::Connections | Question::Members(_) | Question::SharedMember(..) | Question::AudienceCount(_) => {
+            Answer::Count(0)
+        }
+        Question::ConnectionIds | Question::MemberIds(_) | Question::MemberIdsOfAll(_) => Answer::Ids(Vec::new()),
         Question::Audiences(_) | Question::AudiencesOfMembers(..) => Answer::Names(Vec::new()),
         Question::Details(_) => Answer::Details(None),
     }
@@ -242,7 +288,9 @@ fn whole(question: &Question, value: Value) -> Answer {
         | Question::ConnectionIds
         | Question::Members(_)
         | Question::MemberIds(_)
+        | Question::MemberIdsOfAll(_)
         | Question::SharedMember(..)
+        | Question::AudienceCount(_)
         | Question::Audiences(_)
         | Question::AudiencesOfMembers(..) => Answer::Count(value.as_u64().unwrap_or(0)),
     }
@@ -261,10 +309,14 @@ fn listed(question: &Question, value: Value) -> Result<Answer, Fault> {
             let names: BTreeSet<Name> = gathered(value)?.1.into_iter().collect();
             Ok(Answer::Names(names.into_iter().map(|name| (name, 0)).collect()))
         }
-        Question::ConnectionIds | Question::MemberIds(_) => Ok(Answer::Ids(super::listing::counters(&value)?.1)),
-        Question::Connections | Question::Members(_) | Question::SharedMember(..) | Question::Details(_) => {
-            Ok(whole(question, value))
+        Question::ConnectionIds | Question::MemberIds(_) | Question::MemberIdsOfAll(_) => {
+            Ok(Answer::Ids(super::listing::counters(&value)?.1))
         }
+        Question::Connections
+        | Question::Members(_)
+        | Question::SharedMember(..)
+        | Question::AudienceCount(_)
+        | Question::Details(_) => Ok(whole(question, value)),
     }
 }
 
