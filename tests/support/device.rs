@@ -92,6 +92,19 @@ impl Backend {
     }
 }
 
+/// A node whose clients are devices, with a socket.
+pub async fn node(place: &Place, environment: &[(&str, &str)]) -> Node {
+    let path = place.text();
+    let mut variables = vec![DEVICES, ("UNIX_SOCKET", path.as_str())];
+    variables.extend_from_slice(environment);
+    Node::start(&variables).await
+}
+
+/// A document that every connection is to hear as `text`.
+pub fn to_all(text: &str) -> String {
+    format!(r#"{{"action":"multicast","data":"{text}"}}"#)
+}
+
 /// One write, one read, no end of the stream: what backends in PHP do.
 pub async fn send(path: &Path, document: impl AsRef<[u8]>) -> String {
     Backend::connect(path).await.ask(document).await
