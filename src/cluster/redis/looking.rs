@@ -25,7 +25,7 @@ const AT_ONCE: usize = 256;
 const GATHERED: u64 = 300;
 
 /// Bytes of details after which that script stops, as they hold queries that clients have chosen and up to a thousand
-/// groups: under three milliseconds, as a short text that is a name of its own takes longest.
+/// groups: one to two milliseconds whatever they hold, five where it ends with the longest that a connection can have.
 const ENOUGH: i64 = 32 << 10;
 
 /// Small sets that one command unites; together they have no more than [`WHOLE`] members.
