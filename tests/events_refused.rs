@@ -150,6 +150,13 @@ async fn what_is_wrong_with_an_event_stands_in_the_place_of_each_nodes_value() {
             assert!(value["msg"].as_str().unwrap().starts_with(why), "{query} {body}: {value}");
         }
     }
+    // As many as there may be, and one more.
+    for (commas, value) in [(32_767, json!(2)), (32_768, Value::Null)] {
+        let values = api.values("leaveGroupById", &json!([",".repeat(commas), "u"])).await;
+        let why = "leaveGroupById: parameter groupId has more than 32768 names";
+        let wanted = if value.is_null() { json!({ "code": 1, "msg": why, "data": [] }) } else { value };
+        assert!(values.values().all(|value| *value == wanted), "{values:?}");
+    }
     let nobody = api.get("event=isOnlineId&isOnlineId[id]=%ff").await.json();
     assert!(by_node(&nobody, "isOnlineId").values().all(|online| *online == false), "{nobody}");
 }

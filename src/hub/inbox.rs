@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 /// What a parcel costs beyond its bytes: its own record and its place in each inbox.
-const PARCEL_OVERHEAD: usize = 256;
+pub(super) const PARCEL_OVERHEAD: usize = 256;
 
 /// Whom a parcel is for, in this node's own numbers.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub(super) struct Parcel {
     pub(super) exclude_audiences: Numbers,
     pub(super) frame: Bytes,
     pub(super) taken_at: u64,
-    /// Gives its bytes back to the budget when the last shard is done with it.
-    pub(super) _charge: Charge,
+    /// Gives its bytes back to the budget when the last shard is done with it, and with others that share its frame.
+    pub(super) _charge: Arc<Charge>,
 }
 
 impl Parcel {

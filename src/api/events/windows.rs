@@ -113,7 +113,7 @@ impl Batch<'_> {
                     // The directory has an answer of each life to each question, so that nothing is left out.
                     answers.iter().map(|answers| of_life(answers).unwrap_or(Value::Number(0))).collect()
                 }
-                Err(error) => vec![Value::Fault(not_available(error)); self.lives.len()],
+                Err(error) => vec![Value::Fault(not_available(error).into()); self.lives.len()],
             };
         }
     }
@@ -144,7 +144,7 @@ impl Batch<'_> {
                     }
                 }
                 (Plan::SendToGroupsOf(..), Err(error)) => {
-                    self.values[event] = vec![Value::Fault(not_accepted(error)); self.lives.len()];
+                    self.values[event] = vec![Value::Fault(not_accepted(error).into()); self.lives.len()];
                     continue;
                 }
                 (Plan::Known(_) | Plan::Read(..), _) => continue,
@@ -231,9 +231,9 @@ fn is_push(act: &Act) -> bool {
 /// What a node's outcome is to the event.
 fn value(codes: Codes, act: &Act, outcome: &Outcome) -> Value {
     codes.value(outcome).unwrap_or_else(|why| match why {
-        NotDone::Trouble(why) if is_push(act) => Value::Fault(format!("push not accepted: {why}")),
-        NotDone::Trouble(why) => Value::Fault(format!("not available: {why}")),
-        NotDone::Limit(why) => Value::Fault(why.to_owned()),
+        NotDone::Trouble(why) if is_push(act) => Value::Fault(format!("push not accepted: {why}").into()),
+        NotDone::Trouble(why) => Value::Fault(format!("not available: {why}").into()),
+        NotDone::Limit(why) => Value::Fault(why.into()),
     })
 }
 

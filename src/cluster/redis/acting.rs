@@ -275,7 +275,8 @@ impl Core {
     }
 
     /// Which of the acts concern which life: for each the acts' places in the list. An audience's members may be where the
-    /// directory shows some, and where one of the connections lives that the list names, as it may have joined just before.
+    /// directory shows some, where an act before it makes some, and where one of the connections lives that the list names,
+    /// as it may have joined just before.
     async fn concerned(&self, lives: &[Life], acts: &[Act]) -> Result<(Arc<LeaseTable>, Vec<Vec<usize>>)> {
         let named: BTreeSet<Seq> = acts.iter().filter_map(|act| act.subject().owner()).collect();
         let audiences: BTreeSet<&Audience> = acts
@@ -310,16 +311,25 @@ impl Core {
                 let shown = questions.iter().zip(answers).filter(|(_, there)| there.as_i64() == Some(1));
                 shown.map(|((seq, audience, _), _)| (*seq, *audience)).collect()
             };
-            let concerns = |registration: &Registration, act: &Act| match act.subject() {
-                Subject::Connection(connection) => connection.seq() == registration.seq,
-                Subject::Audience(audience) => {
-                    named.contains(&registration.seq) || shown.contains(&(registration.seq, audience))
-                }
-                Subject::Everybody => true,
-            };
-            let share = |registration: Option<&Registration>| match registration {
-                Some(registration) => (0..acts.len()).filter(|at| concerns(registration, &acts[*at])).collect(),
-                None => Vec::new(),
+            let share = |registration: Option<&Registration>| {
+                let Some(seq) = registration.map(|registration| registration.seq) else { return Vec::new() };
+                // What the directory doesn't show yet, as an act before it in the list brings it about.
+                let mut joined = BTreeSet::new();
+                let concerns = |at: &usize| {
+                    let act = &acts[*at];
+                    let concerned = match act.subject() {
+                        Subject::Connection(connection) => connection.seq() == seq,
+                        Subject::Audience(audience) => {
+                            named.contains(&seq) || shown.contains(&(seq, audience)) || joined.contains(audience)
+                        }
+                        Subject::Everybody => true,
+                    };
+                    if concerned {
+                        joined.extend(act.subscribed());
+                    }
+                    concerned
+                };
+                (0..acts.len()).filter(concerns).collect()
             };
             let concerned = live.into_iter().map(share).collect();
             return Ok((leases, concerned));
