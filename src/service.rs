@@ -12,6 +12,7 @@ use crate::model::{
 use bytes::Bytes;
 use prometheus::{IntCounterVec, Opts, Registry};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The close code of a connection that was closed through an API: its purpose is fulfilled (RFC 6455, section 7.4.1).
@@ -184,8 +185,8 @@ impl Service {
     }
 
     /// Has each of `lives` carry out `acts`, one after the other; see [`Cluster::act`]. Pushes among them are counted, and
-    /// refused over [`Limits::max_push`] before any node is asked.
-    pub async fn act(&self, dialect: Dialect, lives: &[Life], acts: &[Act]) -> Vec<Vec<Outcome>> {
+    /// refused over [`Limits::max_push`] before any node is asked. A node is waited for as long as `patience`.
+    pub async fn act(&self, dialect: Dialect, lives: &[Life], acts: &[Act], patience: Duration) -> Vec<Vec<Outcome>> {
         let too_long = |act: &Act| pushed(act).and_then(|(payload, _)| self.too_long(payload));
         let (mut fit, mut refused) = (Vec::with_capacity(acts.len()), Vec::new());
         for (at, act) in acts.iter().enumerate() {
@@ -194,7 +195,7 @@ impl Service {
                 Some(why) => refused.push((at, why)),
             }
         }
-        let mut all = self.cluster.act(lives, &fit, self.limits.act_timeout).await;
+        let mut all = self.cluster.act(lives, &fit, patience).await;
         for outcomes in &mut all {
             for (at, why) in &refused {
                 outcomes.insert(*at, Outcome::Refused(why.clone()));
@@ -298,7 +299,6 @@ fn refusal(published: &Result<Published>) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn every_refusal_has_a_label_that_is_there_from_the_start() {

@@ -314,3 +314,9 @@ pub fn unavailable(state: &State) -> Option<Error> {
         State::Recovering(why) | State::Away(why) => Some(Error::Unavailable(why.clone())),
     }
 }
+
+/// How long a node is waited for that was silent for `patience` just before, in the same call: what it is asked further on
+/// must not add up to many times what the caller is ready to wait, and yet it may have woken up.
+pub fn impatience(patience: Duration) -> Duration {
+    patience / 10
+}

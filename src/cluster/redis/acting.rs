@@ -12,11 +12,11 @@ use super::publishing::{ToConnection, unavailable};
 use super::reading::lost;
 use super::wire::Command;
 use crate::cluster::acts::Subject;
-use crate::cluster::{Act, Life, Outcome};
+use crate::cluster::{Act, Life, Outcome, impatience};
 use crate::model::{Audience, ConnectionId, Error, NodeId, Result, Seq, Target};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -159,10 +159,16 @@ impl Core {
     /// See [`Cluster::act`](crate::cluster::Cluster::act).
     pub(super) async fn act(&self, lives: &[Life], acts: &[Act], wait: Duration) -> Vec<Vec<Outcome>> {
         let mut all: Vec<Vec<Outcome>> = lives.iter().map(|_| Vec::with_capacity(acts.len())).collect();
+        let mut wait = wait;
         for list in lists(acts) {
             let list = &acts[list];
             match self.act_once(lives, list, wait).await {
-                Ok(outcomes) => all.iter_mut().zip(outcomes).for_each(|(all, outcomes)| all.extend(outcomes)),
+                Ok(outcomes) => {
+                    if outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::NoAnswer(_))) {
+                        wait = wait.min(impatience(wait));
+                    }
+                    all.iter_mut().zip(outcomes).for_each(|(all, outcomes)| all.extend(outcomes));
+                }
                 Err(error) => {
                     let outcome = failed(error);
                     all.iter_mut().for_each(|all| all.extend(list.iter().map(|_| outcome.clone())));
@@ -207,7 +213,7 @@ impl Core {
         let asked: BTreeSet<Seq> =
             lives.iter().zip(&concerned).filter(|(_, acts)| !acts.is_empty()).map(|(life, _)| life.seq).collect();
         let mut place = self.requests.begin(asked.clone());
-        let mut unreachable = BTreeSet::new();
+        let mut unreachable: BTreeMap<Seq, String> = BTreeMap::new();
         let everybody = leases.registrations().all(|registration| seqs(lives).contains(&registration.seq));
         let topic = match acts {
             [act @ (Act::Deliver(_) | Act::Close { .. })] if everybody => self.topic(act.subject()),
@@ -234,10 +240,13 @@ impl Core {
                     async move { (life.seq, self.hand_to_bus(&command).await) }
                 });
                 for (seq, receivers) in join_all(sent).await {
-                    if receivers?.as_i64() == Some(0) {
-                        unreachable.insert(seq);
-                        place.give_up(seq);
-                    }
+                    let why = match receivers {
+                        Ok(receivers) if receivers.as_i64() == Some(0) => "is not subscribed just now".to_owned(),
+                        Ok(_) => continue,
+                        Err(error) => format!("could not be asked: {error}"),
+                    };
+                    unreachable.insert(seq, why);
+                    place.give_up(seq);
                 }
             }
         }
@@ -254,10 +263,8 @@ impl Core {
                 None
             } else if missing.contains(&life.seq) {
                 Some(failed(Error::NoAnswer { node: life.id.to_string(), waited: wait }))
-            } else if unreachable.contains(&life.seq) {
-                Some(Outcome::Failed(format!("node {} is not subscribed just now", life.id)))
             } else {
-                None
+                unreachable.get(&life.seq).map(|why| Outcome::Failed(format!("node {} {why}", life.id)))
             };
             let answer = answers.get(&life.seq);
             // By a topic a node may answer that was not expected to have anything.
