@@ -116,13 +116,7 @@ impl Node {
         let (http_closed, http_closes) = watch::channel(false);
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
-        let settings = session::Settings {
-            profiles: config.profiles.clone(),
-            allowed_origins: current_origins,
-            closed: ws_closes,
-        };
-        let sessions = Sessions::new(hub.clone(), cluster.clone(), limits.clone(), settings, &registry)?;
-        let service = Service::new(cluster.clone(), limits, &registry)?;
+        let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
         let api = Api::new(
             service,
             ApiConfig {
@@ -135,6 +129,14 @@ impl Node {
         )?;
         // Set once, here.
         let _ = api_later.set(Arc::downgrade(&api));
+        let settings = session::Settings {
+            profiles: config.profiles.clone(),
+            allowed_origins: current_origins,
+            token_param: config.token_param.clone(),
+            plain_http: None,
+            closed: ws_closes,
+        };
+        let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
 
         let mut tasks = JoinSet::new();
         let surface = Surface::Full(config.shared_port.then(|| upgrade(sessions.clone())));

@@ -117,10 +117,14 @@ impl Array {
         Some(key)
     }
 
-    /// Writes it as `json_encode` does, without the entry called `hidden`: a list where the keys left are 0 to n-1 in
-    /// order, else a map. What is not UTF-8 becomes U+FFFD.
-    fn serialize_without<S: Serializer>(&self, hidden: Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
-        let shown = || self.entries.iter().filter(|(key, _)| hidden != Some(key));
+    /// Writes it as `json_encode` does, without the entries whose key is `hidden`: a list where the keys left are 0 to n-1
+    /// in order, else a map. What is not UTF-8 becomes U+FFFD.
+    fn serialize_without<S: Serializer>(
+        &self,
+        hidden: impl Fn(&[u8]) -> bool,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let shown = || self.entries.iter().filter(|(key, _)| !hidden(key));
         let is_list = shown().zip(0..).all(|((key, _), index)| integer(key) == Some(index));
         if is_list {
             let mut list = serializer.serialize_seq(None)?;
@@ -136,7 +140,7 @@ impl Array {
 
 impl Serialize for Array {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.serialize_without(None, serializer)
+        self.serialize_without(|_| false, serializer)
     }
 }
 
@@ -185,7 +189,12 @@ impl Query {
 
     /// All of it but the parameter called `name`, to be written as JSON the way `json_encode` does (nothing: `[]`).
     pub fn without<'a>(&'a self, name: &'a str) -> impl Serialize + 'a {
-        Without { query: self, name: name.as_bytes() }
+        Without { query: self, hidden: move |key: &[u8]| key == name.as_bytes() }
+    }
+
+    /// The same without the parameters that have one of these names.
+    pub fn without_any<'a>(&'a self, names: &'a [&'a str]) -> impl Serialize + 'a {
+        Without { query: self, hidden: move |key: &[u8]| names.iter().any(|name| key == name.as_bytes()) }
     }
 }
 
@@ -201,14 +210,14 @@ impl Serialize for Query {
     }
 }
 
-struct Without<'a> {
+struct Without<'a, H> {
     query: &'a Query,
-    name: &'a [u8],
+    hidden: H,
 }
 
-impl Serialize for Without<'_> {
+impl<H: Fn(&[u8]) -> bool> Serialize for Without<'_, H> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.query.root.serialize_without(Some(self.name), serializer)
+        self.query.root.serialize_without(&self.hidden, serializer)
     }
 }
 

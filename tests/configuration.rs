@@ -52,6 +52,11 @@ async fn what_is_no_value_of_its_kind_is_a_fault() {
         ("CLIENT_PROFILES", "live=channel", "does not begin with /"),
         ("REDIS_URL", "redis://127.0.0.1/abc", "number of a database"),
         ("METRICS_PORT", "8080", "not WS_PORT or HTTP_PORT"),
+        ("PORT", "eighty", "0 to 65535"),
+        ("WS_PORT", "tcp://10.96.0.7:8090", "enableServiceLinks: false"),
+        ("HTTP_PORT", "tcp://10.96.0.7:8080", "enableServiceLinks: false"),
+        ("METRICS_PORT", "tcp://10.96.0.7:9090", "enableServiceLinks: false"),
+        ("CLIENT_PROFILES", "/=centre", "known are: channel, center"),
         ("GAP_CLOSE", "maybe", "true or false"),
     ] {
         let finished = finish(carillon(&[], &[(name, value)])).await;
@@ -84,6 +89,52 @@ async fn what_an_operator_should_know_is_in_the_log() {
     for warning in ["HTTP_TOKEN", "PORT wins"] {
         assert!(node.log().iter().any(|line| line.contains("WARN") && line.contains(warning)), "{:?}", node.log());
     }
+}
+
+#[tokio::test]
+async fn port_is_the_websocket_port_and_wins() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("port");
+    for variable in ["PORT", "PORT_FILE"] {
+        let (other, port) = (free_port().to_string(), free_port());
+        fs::write(&file, format!("{port}\n")).unwrap();
+        let value = if variable == "PORT" { port.to_string() } else { file.to_str().unwrap().to_owned() };
+        let mut node = Node::spawn(&[("WS_PORT", &other), (variable, &value)]);
+        node.listening().await;
+        assert_eq!(node.ws().port(), port, "{variable}");
+        let warned = node.log().iter().filter(|line| line.contains("PORT wins")).count();
+        assert_eq!(warned, 1, "{:?}", node.log());
+    }
+    // A fault is one in the value that doesn't count as well.
+    let finished = finish(carillon(&[], &[("PORT", "0"), ("WS_PORT", "tcp://10.96.0.7:8090")])).await;
+    assert_eq!(finished.code, 2, "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn ports_of_registration_centres_are_ignored_with_one_warning_each() {
+    let names = ["REGISTER_CENTER_PORT", "OTHER_REGISTER_CENTER_PORT"];
+    let mut node = Node::spawn(&[(names[0], "8010"), (names[1], "tcp://10.96.0.7:8012,x")]);
+    node.listening().await;
+    for name in names {
+        // The quotation mark keeps one name from being found in the other.
+        let warning = format!("\"{name} is ignored: ");
+        let about = |line: &&String| line.contains("WARN") && line.contains(&warning) && line.contains("REDIS_URL");
+        assert_eq!(node.log().iter().filter(about).count(), 1, "{name}: {:?}", node.log());
+    }
+}
+
+#[tokio::test]
+async fn events_on_a_websocket_port_for_everybody_want_a_token() {
+    let warned = async |environment: &[(&str, &str)]| {
+        let mut node = Node::spawn(environment);
+        node.listening().await;
+        node.log().iter().any(|line| line.contains("WARN") && line.contains("set TOKEN"))
+    };
+    let (center, anywhere) = (("CLIENT_PROFILES", "/app=center,/=channel"), ("WS_HOST", "0.0.0.0"));
+    assert!(warned(&[center, anywhere]).await);
+    assert!(!warned(&[center]).await, "the port is this machine's alone");
+    assert!(!warned(&[center, anywhere, ("TOKEN", "secret")]).await, "a token guards it");
+    assert!(!warned(&[anywhere]).await, "no path has events");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod redis;
 
 mod acts;
+mod details;
 
 use crate::model::{
     Audience, AudienceKind, ConnectionId, Error, Name, NodeCounters, NodeId, Opcode, Push, Result, Seq, Who,
@@ -24,6 +25,8 @@ use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+
+pub use details::Details;
 
 /// Pages of ids as they come from the directory: no order, no duplicates; an error ends them.
 pub type Pages = BoxStream<'static, Result<Vec<ConnectionId>>>;
@@ -145,29 +148,6 @@ pub enum Answer {
     Names(Vec<(Name, u64)>),
     /// What is kept of a connection; `None` where it isn't there.
     Details(Option<Details>),
-}
-
-/// What the directory keeps of a connection, as compact JSON.
-#[derive(Clone, PartialEq, Default, Debug, serde::Deserialize)]
-#[serde(default)]
-pub struct Details {
-    /// Its user, if it has one.
-    pub user: Option<String>,
-    /// Its groups, in no order.
-    pub groups: Vec<String>,
-    /// The query that it connected with, read by PHP's rules, tokens left out; `null` where it had none.
-    pub query: serde_json::Value,
-    /// Its client profile.
-    pub profile: String,
-    /// The address that it came from.
-    pub address: String,
-}
-
-impl Details {
-    /// Reads what this or another version has written; what can't be read is left at its default.
-    pub fn parse(json: &str) -> Self {
-        serde_json::from_str(json).unwrap_or_default()
-    }
 }
 
 /// What [`Cluster::publish`] knows of a push that the bus has taken.

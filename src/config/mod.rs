@@ -11,6 +11,7 @@ use crate::cluster::redis::RedisConfig;
 use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
 use crate::session::origins::AllowedOrigins;
+use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
 use envconfig::Envconfig;
 use parse::Reader;
@@ -66,6 +67,9 @@ pub struct Config {
     pub token_param: String,
     /// Which profile a path has.
     pub profiles: Profiles,
+    /// Whether the WebSocket port answers requests that are no handshake: it has paths with the profile `center`, is not the
+    /// HTTP port as well, and is guarded by a token or reached from this machine alone.
+    pub plain_http: bool,
     /// Limits of clients and backends.
     pub limits: Limits,
     /// What is done about a gap.
@@ -130,10 +134,19 @@ impl Config {
         {
             warnings.push(format!("both PORT ({port}) and WS_PORT ({ws_port}) are set: PORT wins"));
         }
-        let ws_port = match raw.port {
-            Some(port) => read.port("PORT", Some(port), 8090),
-            None => read.port("WS_PORT", raw.ws_port, 8090),
-        };
+        // Both are read, as a fault is one in a value that doesn't count as well.
+        let ws_port = read.port("WS_PORT", raw.ws_port, 8090);
+        let ws_port = read.port("PORT", raw.port, ws_port);
+        for (name, value) in [
+            ("REGISTER_CENTER_PORT", raw.register_center_port),
+            ("OTHER_REGISTER_CENTER_PORT", raw.other_register_center_port),
+        ] {
+            if value.is_some() {
+                warnings.push(format!(
+                    "{name} is ignored: there are no registration centres, nodes find each other by REDIS_URL"
+                ));
+            }
+        }
         let shared_port = ws_port == http_port && http_port != 0;
         // Whoever shares the port shares its address, and that of the API is the one to be careful with.
         let ws_host = match raw.ws_host {
@@ -144,6 +157,15 @@ impl Config {
         if secrets.api.is_open() && !http_host.is_loopback() {
             warnings.push(format!(
                 "the HTTP API is open to everybody who reaches {http_host}: set HTTP_TOKEN, or HTTP_HOST=127.0.0.1"
+            ));
+        }
+        let profiles = read.value("CLIENT_PROFILES", raw.client_profiles, Profiles::default());
+        // The HTTP API without a token is for this machine alone, and the WebSocket port is usually for everybody.
+        let plain_http = profiles.have(Profile::Center) && !shared_port;
+        let guarded = !secrets.api.is_open() || ws_host.is_loopback();
+        if plain_http && !guarded {
+            warnings.push(format!(
+                "events are not answered on the WebSocket port, as everybody who reaches {ws_host} could send them: set TOKEN"
             ));
         }
         let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
@@ -190,7 +212,8 @@ impl Config {
             warnings,
             metrics_port,
             token_param: read.parameter("HTTP_PARAM", raw.http_param, "token"),
-            profiles: read.value("CLIENT_PROFILES", raw.client_profiles, Profiles::default()),
+            profiles,
+            plain_http: plain_http && guarded,
             limits,
             gap,
             redis: redis_url.map(|url| RedisConfig { url, ..redis }),

@@ -81,7 +81,14 @@ impl Reader {
     }
 
     pub(super) fn port(&mut self, name: &str, text: Option<String>, default: u16) -> u16 {
-        self.read(name, text, default, "a port, 0 to 65535", |text| text.parse().ok())
+        // For a Service called `ws` Kubernetes gives every pod of its namespace WS_PORT=tcp://….
+        let by_kubernetes = text.as_ref().is_some_and(|text| text.trim_start().starts_with("tcp://"));
+        let hint = if by_kubernetes {
+            "; this one is Kubernetes's, for a Service of that name: set enableServiceLinks: false for the pod"
+        } else {
+            ""
+        };
+        self.read(name, text, default, &format!("a port, 0 to 65535{hint}"), |text| text.parse().ok())
     }
 
     /// An address that has to be `other`, as one port can't have two.

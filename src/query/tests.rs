@@ -179,6 +179,10 @@ fn a_hidden_parameter_leaves_no_trace() {
     assert_eq!(shown("token=secret", "token"), "[]");
     assert_eq!(shown("0=a&token=secret&1=b", "token"), r#"["a","b"]"#);
     assert_eq!(shown("my.token=secret", &plain_name("my.token")), "[]");
+    let query = Query::parse(b"token=secret&auth[a]=secret&a[auth]=1&tokens=2").unwrap();
+    let shown = |names: &[&str]| serde_json::to_string(&query.without_any(names)).unwrap();
+    assert_eq!(shown(&["token", "auth"]), r#"{"a":{"auth":"1"},"tokens":"2"}"#);
+    assert_eq!(shown(&[]), serde_json::to_string(&query).unwrap());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! in the directory and that this node is subscribed to all its audiences, and only then is the handshake answered.
 
 use super::Sessions;
+use super::details::details;
 use super::member::Member;
 use super::profile::Profile;
 use super::reader;
@@ -148,9 +149,11 @@ impl Asked {
         let Some(profile) = sessions.settings.profiles.choose(path) else {
             return Err(Refusal::Path(shown(path.as_bytes())));
         };
-        let audiences = channels(request.uri().query().unwrap_or_default(), sessions.limits.max_channels)?;
-        let details = serde_json::json!({ "profile": profile.as_str(), "address": peer.ip().to_string() });
-        let opening = Opening { details: details.to_string().into(), audiences };
+        let query = Query::parse(request.uri().query().unwrap_or_default().as_bytes())
+            .map_err(|error| Refusal::Channels(error.to_string()))?;
+        let audiences = channels(&query, sessions.limits.max_channels)?;
+        let details = details(profile, peer.ip(), &query, &sessions.token_param);
+        let opening = Opening { details, audiences };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
@@ -214,8 +217,7 @@ fn is_key(key: &[u8]) -> bool {
 
 /// The channels that a query names by `channel[]=a&channel[]=b`, `channel[0]=a` or `channel=a`, each once. An empty name
 /// is no name: a template that had nothing to fill in subscribes to nothing.
-fn channels(query: &str, at_most: usize) -> Result<Vec<Audience>, Refusal> {
-    let query = Query::parse(query.as_bytes()).map_err(|error| Refusal::Channels(error.to_string()))?;
+fn channels(query: &Query, at_most: usize) -> Result<Vec<Audience>, Refusal> {
     let Some(value) = query.get("channel") else { return Ok(Vec::new()) };
     let names = value.as_texts().ok_or_else(|| Refusal::Channels("channel is not a list of names".to_owned()))?;
     let mut channels = Vec::with_capacity(names.len().min(at_most));
@@ -249,7 +251,8 @@ mod tests {
     use super::*;
 
     fn names(query: &str) -> Result<Vec<String>, String> {
-        let channels = channels(query, 3).map_err(|refusal| refusal.to_string())?;
+        let query = Query::parse(query.as_bytes()).map_err(|error| error.to_string())?;
+        let channels = channels(&query, 3).map_err(|refusal| refusal.to_string())?;
         Ok(channels.iter().map(|channel| channel.to_string()).collect())
     }
 

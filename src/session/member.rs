@@ -2,8 +2,8 @@
 
 use super::Sessions;
 use super::profile::Profile;
-use crate::hub::{CloseReason, Full, Opening, Socket};
-use crate::model::ConnectionId;
+use crate::hub::{CloseReason, Full, Opening, Socket, frame};
+use crate::model::{ConnectionId, HexId, Opcode};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -21,7 +21,10 @@ pub(super) struct Member {
 impl Member {
     /// Takes a connection into the hub; `Err` where the node is full.
     pub(super) fn open(sessions: Arc<Sessions>, profile: Profile, opening: Opening) -> Result<Self, Full> {
-        let id = sessions.hub.open(opening, |_| profile.greeting())?;
+        let id = sessions.hub.open(opening, |id| {
+            let greeting = profile.greeting(sessions.spelled(id));
+            greeting.map(|text| frame::message(Opcode::Text, text.as_bytes())).into_iter().collect()
+        })?;
         Ok(Self { sessions, id, profile, reason: CloseReason::Handshake })
     }
 
@@ -37,6 +40,11 @@ impl Member {
 
     pub(super) fn profile(&self) -> Profile {
         self.profile
+    }
+
+    /// Its id as clients are told it.
+    pub(super) fn spelled_id(&self) -> HexId {
+        self.sessions.spelled(self.id)
     }
 
     /// See [`Hub::send`](crate::hub::Hub::send).

@@ -6,6 +6,8 @@
 //! | [`handshake`] | a request becomes a member of the hub and the cluster, or a refusal; *101 means subscribed* |
 //! | `reader` | the task of one connection: reads, answers, ends it |
 //! | `decoder`, `frame`, `message` | a client's bytes as events: bytes first, frames after |
+//! | `details` | what the directory is told of a connection, its connect query without tokens |
+//! | `plain` | requests on this port that are no handshake, where the node answers them |
 //! | [`profile`], [`profiles`] | what a client's messages mean, and which client has which rules |
 //! | [`origins`] | which web pages may connect |
 //! | [`close`] | violations and their close codes |
@@ -14,11 +16,13 @@
 
 pub mod close;
 mod decoder;
+mod details;
 mod frame;
 pub mod handshake;
 mod member;
 pub mod message;
 pub mod origins;
+mod plain;
 pub mod profile;
 pub mod profiles;
 mod reader;
@@ -26,7 +30,7 @@ mod serve;
 
 use crate::cluster::Cluster;
 use crate::hub::Hub;
-use crate::model::Limits;
+use crate::model::{ConnectionId, HexId, Limits};
 use handshake::Refusal;
 use origins::AllowedOrigins;
 use profiles::Profiles;
@@ -35,15 +39,21 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use handshake::upgrade;
+pub use plain::{PlainHttp, PortAnswer};
 pub use serve::serve;
 
 /// What the operator decides about WebSocket clients.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Which path has which profile.
     pub profiles: Profiles,
     /// Which web pages may connect, as it is at each handshake.
     pub allowed_origins: watch::Receiver<AllowedOrigins>,
+    /// The configured name of the query parameter that holds a token, which the directory is not told.
+    pub token_param: String,
+    /// Who answers requests on the WebSocket port that are no handshake, where the path's profile is `center`; none: they are
+    /// refused as everywhere else.
+    pub plain_http: Option<PlainHttp>,
     /// Whether the node takes no more clients, as it is about to stop.
     pub closed: watch::Receiver<bool>,
 }
@@ -54,6 +64,8 @@ pub struct Sessions {
     cluster: Arc<dyn Cluster>,
     limits: Arc<Limits>,
     settings: Settings,
+    /// What PHP makes of the token parameter's name.
+    token_param: String,
     refused: IntCounterVec,
     received: IntCounter,
 }
@@ -80,6 +92,12 @@ impl Sessions {
             "Bytes read from WebSocket connections, their handshakes left out.",
         )?;
         registry.register(Box::new(received.clone()))?;
-        Ok(Arc::new(Self { hub, cluster, limits, settings, refused, received }))
+        let token_param = crate::query::plain_name(&settings.token_param);
+        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, refused, received }))
+    }
+
+    /// A connection's id as its client is told it, in this life of the node.
+    fn spelled(&self, connection: ConnectionId) -> HexId {
+        HexId::new(self.cluster.node_id().tag(), connection)
     }
 }

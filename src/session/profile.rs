@@ -3,59 +3,99 @@
 //! Rules as plain functions, a client's message in, effects out; sockets, Redis and the hub are unknown here.
 
 use super::message::Message;
-use bytes::Bytes;
+use crate::model::{HexId, Opcode};
+use std::borrow::Cow;
+
+/// What a client of the profile `center` sends to learn whether somebody is there.
+const PING: &[u8] = b"ping";
 
 /// How a WebSocket client is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Profile {
     /// Nothing is said on open; a message is echoed to its sender alone.
     Channel,
+    /// The client is told its id on open and with each answer to `ping`; everything else that it says is ignored.
+    Center,
 }
 
 /// What a message brings about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect<'a> {
+    /// Nothing.
+    Ignored,
     /// Its sender gets this message, in order with what is pushed to it.
-    Reply(Message<'a>),
+    Reply(Opcode, Cow<'a, [u8]>),
 }
 
 impl Profile {
     /// Every profile, in the order in which messages to people list them.
-    pub const ALL: [Profile; 1] = [Self::Channel];
+    pub const ALL: [Profile; 2] = [Self::Channel, Self::Center];
 
     /// The name that configuration and directory have for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Channel => "channel",
+            Self::Center => "center",
         }
     }
 
-    /// The frames that a client gets before any push.
-    pub fn greeting(self) -> Vec<Bytes> {
+    /// The text message that the client with this id gets before any push, where there is one.
+    pub fn greeting(self, id: HexId) -> Option<String> {
         match self {
-            Self::Channel => Vec::new(),
+            Self::Channel => None,
+            Self::Center => Some(command("open", id)),
         }
     }
 
-    /// What comes of a client's message.
-    pub fn on_message(self, message: Message<'_>) -> Effect<'_> {
+    /// What comes of a message of the client with this id.
+    pub fn on_message(self, id: HexId, message: Message<'_>) -> Effect<'_> {
         match self {
-            Self::Channel => Effect::Reply(message),
+            Self::Channel => Effect::Reply(message.opcode, message.payload.into()),
+            Self::Center if message.payload == PING => {
+                Effect::Reply(Opcode::Text, command("pong", id).into_bytes().into())
+            }
+            Self::Center => Effect::Ignored,
         }
     }
+}
+
+/// What a client of the profile `center` is told, with its id.
+fn command(name: &str, id: HexId) -> String {
+    format!(r#"{{"cmd":"{name}","_id":"{id}"}}"#)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Opcode;
+    use crate::model::{ConnectionId, NodeId, Seq};
+
+    fn id() -> HexId {
+        let life: NodeId = "98b95842c9e26e8fb113cf8342526f5d".parse().unwrap();
+        HexId::new(life.tag(), ConnectionId::new(Seq::new(5).unwrap(), 7))
+    }
 
     #[test]
     fn a_channel_client_is_told_nothing_on_open_and_gets_its_messages_back_as_they_were() {
-        assert!(Profile::Channel.greeting().is_empty());
+        assert_eq!(Profile::Channel.greeting(id()), None);
         for opcode in [Opcode::Text, Opcode::Binary] {
-            let message = Message { opcode, payload: b"{\"method\":\"ping\"}" };
-            assert_eq!(Profile::Channel.on_message(message), Effect::Reply(message));
+            let payload = b"{\"method\":\"ping\"}";
+            let effect = Profile::Channel.on_message(id(), Message { opcode, payload });
+            assert_eq!(effect, Effect::Reply(opcode, payload.into()));
+        }
+    }
+
+    #[test]
+    fn a_center_client_is_told_its_id_on_open_and_for_each_ping() {
+        let open = r#"{"cmd":"open","_id":"98b95842c9e26e8f0000000500000007"}"#;
+        assert_eq!(Profile::Center.greeting(id()).as_deref(), Some(open));
+        let pong = br#"{"cmd":"pong","_id":"98b95842c9e26e8f0000000500000007"}"#;
+        for opcode in [Opcode::Text, Opcode::Binary] {
+            let effect = Profile::Center.on_message(id(), Message { opcode, payload: b"ping" });
+            assert_eq!(effect, Effect::Reply(Opcode::Text, pong.into()));
+            for payload in [&b""[..], b"PING", b"ping ", b"\"ping\"", b"{\"cmd\":\"ping\"}", b"pong"] {
+                let effect = Profile::Center.on_message(id(), Message { opcode, payload });
+                assert_eq!(effect, Effect::Ignored, "{payload:?}");
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::profile::Profile;
 use std::str::FromStr;
 
-/// Path prefixes with their profiles: `/live=method,/=channel`.
+/// Path prefixes with their profiles: `/app=center,/=channel`.
 ///
 /// A prefix stands for whole path segments (`/live` for `/live` and `/live/x`, not for `/lively`); the longest that fits
 /// wins.
@@ -40,6 +40,11 @@ impl Profiles {
         let fits =
             |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.by_prefix.iter().find(|(prefix, _)| fits(prefix)).map(|&(_, profile)| profile)
+    }
+
+    /// Whether any path has this profile.
+    pub fn have(&self, profile: Profile) -> bool {
+        self.by_prefix.iter().any(|&(_, given)| given == profile)
     }
 }
 
@@ -96,10 +101,16 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_is_looked_at_first() {
-        let profiles: Profiles = "/=channel,/a/b/c=channel,/a=channel".parse().unwrap();
+        let profiles: Profiles = "/=center,/a/b/c=center,/a=channel".parse().unwrap();
         let prefixes: Vec<&str> = profiles.by_prefix.iter().map(|(prefix, _)| prefix.as_str()).collect();
         assert_eq!(prefixes, ["/a/b/c", "/a", ""]);
-        assert_eq!(profiles.choose("/anything"), Some(Profile::Channel));
+        for path in ["/anything", "/", "/ab", "/a/b/c", "/a/b/c/d"] {
+            assert_eq!(profiles.choose(path), Some(Profile::Center), "{path}");
+        }
+        assert!(profiles.have(Profile::Center) && profiles.have(Profile::Channel));
+        for path in ["/a", "/a/b", "/a/b/cd"] {
+            assert_eq!(profiles.choose(path), Some(Profile::Channel), "{path}");
+        }
     }
 
     #[test]
@@ -108,6 +119,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(Profiles::default()));
         }
         assert_eq!(Profiles::default().choose("/any/path"), Some(Profile::Channel));
+        assert!(!Profiles::default().have(Profile::Center));
     }
 
     #[test]
@@ -115,7 +127,7 @@ mod tests {
         for (text, message) in [
             ("/live", r#""/live" is not of the form /path=profile"#),
             ("live=channel", r#"path "live" does not begin with /"#),
-            ("/=chanel", r#"profile "chanel" is unknown; known are: channel"#),
+            ("/=chanel", r#"profile "chanel" is unknown; known are: channel, center"#),
             ("/a=channel,/a/=channel", r#"path "/a/" is given twice"#),
         ] {
             assert_eq!(text.parse::<Profiles>().unwrap_err().to_string(), message);

@@ -12,6 +12,7 @@ use fastwebsockets::upgrade::UpgradeFut;
 use hyper::upgrade::Parts;
 use hyper_util::rt::TokioIo;
 use prometheus::IntCounter;
+use socket2::SockRef;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -89,7 +90,12 @@ async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, 
     };
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(Parts { io, read_buf, .. }) => {
-            let socket = Socket::new(io.into_inner());
+            let stream = io.into_inner();
+            if member.sessions().has_plain_http() {
+                // What a WebSocket leaves unread has limits of its own. An error: it is gone, which the next read finds.
+                let _ = SockRef::from(&stream).set_tcp_user_timeout(None);
+            }
+            let socket = Socket::new(stream);
             member.attach(socket.clone());
             let mut session = Session { member, socket, decoder: Decoder::default() };
             let turn = session.digest(&mut BytesMut::from(read_buf));
@@ -120,13 +126,14 @@ impl Session {
         }
         self.socket.heard();
         self.member.sessions().received.inc_by(bytes.len() as u64);
-        let profile = self.member.profile();
+        let (profile, id) = (self.member.profile(), self.member.spelled_id());
         let max_message = self.member.sessions().limits.max_message;
         let mut replies = Vec::new();
         let flow = self.decoder.decode(bytes, max_message, |event| {
             match event {
-                Event::Message(message) => match profile.on_message(message) {
-                    Effect::Reply(reply) => replies.push(frame::message(reply.opcode, reply.payload)),
+                Event::Message(message) => match profile.on_message(id, message) {
+                    Effect::Ignored => {}
+                    Effect::Reply(opcode, payload) => replies.push(frame::message(opcode, &payload)),
                 },
                 Event::Ping(payload) => replies.push(frame::pong(payload)),
                 Event::Pong => {}

@@ -1,17 +1,20 @@
 //! The WebSocket port.
 
+use super::plain::{UNREAD, whole};
 use super::{Sessions, upgrade};
-use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Bytes of a request's head; a bigger one is answered with 431. This holds the longest URL that is read at all, 64 KiB,
 /// so that the default of 1,000 channels fits with names of some forty bytes, and 8 KiB of headers. It is not reserved:
@@ -22,8 +25,17 @@ const MAX_HEAD: usize = 72 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts WebSocket clients until [`Settings::closed`](super::Settings::closed) is true (or its sender gone). Handshakes
-/// that are under way then are dropped; sessions go on, as closing them is the hub's business.
+/// that are under way then are dropped, other requests are answered before this returns; sessions go on, as closing them is
+/// the hub's business.
 pub async fn serve(listener: TcpListener, sessions: Arc<Sessions>) {
+    let (open, mut all_ended) = mpsc::channel(1);
+    accept(listener, &sessions, &open).await;
+    drop(open);
+    // Nothing is ever sent: this ends with the last connection that is HTTP yet.
+    let _ = all_ended.recv().await;
+}
+
+async fn accept(listener: TcpListener, sessions: &Arc<Sessions>, open: &mpsc::Sender<Infallible>) {
     let mut shutdown = sessions.settings.closed.clone();
     let mut failing = false;
     loop {
@@ -34,12 +46,10 @@ pub async fn serve(listener: TcpListener, sessions: Arc<Sessions>) {
         match accepted {
             Ok((stream, peer)) => {
                 failing = false;
-                let (sessions, mut shutdown) = (sessions.clone(), shutdown.clone());
+                let (sessions, open) = (sessions.clone(), open.clone());
                 tokio::spawn(async move {
-                    tokio::select! {
-                        () = handshake(stream, peer, &sessions) => {}
-                        _ = stopped(&mut shutdown) => {}
-                    }
+                    speak_http(stream, peer, &sessions).await;
+                    drop(open);
                 });
             }
             Err(error) if is_the_clients(&error) => {}
@@ -70,21 +80,45 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-/// Speaks HTTP with a client until its stream is handed over to a session, or refused.
-async fn handshake(stream: TcpStream, peer: SocketAddr, sessions: &Arc<Sessions>) {
-    if let Err(error) = stream.set_nodelay(true) {
+/// Speaks HTTP with a client until its stream is handed over to a session, or ends.
+async fn speak_http(stream: TcpStream, peer: SocketAddr, sessions: &Arc<Sessions>) {
+    // Without the limit of unread bytes where only handshakes are answered: their answers are short.
+    let unread = sessions.has_plain_http().then_some(UNREAD);
+    let limited = unread.map_or(Ok(()), |unread| SockRef::from(&stream).set_tcp_user_timeout(Some(unread)));
+    if let Err(error) = limited.and_then(|()| stream.set_nodelay(true)) {
         tracing::debug!(%peer, %error, "client gone before its handshake");
         return;
     }
-    let service =
-        service_fn(async |request| Ok::<_, Infallible>(upgrade(request, peer, sessions).await.map(Full::new)));
+    // Whether the request that came last is no handshake.
+    let is_plain = AtomicBool::new(false);
+    let service = service_fn(async |request| {
+        let plain = sessions.plain_http(&request);
+        is_plain.store(plain.is_some(), Ordering::Relaxed);
+        Ok::<_, Infallible>(match plain {
+            Some(answer) => answer(request, peer).await,
+            None => whole(upgrade(request, peer, sessions).await),
+        })
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // Also the longest that a connection may be idle between two requests.
         .header_read_timeout(sessions.limits.handshake_timeout)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%peer, %error, "websocket handshake failed");
+    let mut connection = pin!(connection);
+    let mut shutdown = sessions.settings.closed.clone();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped(&mut shutdown) => {
+            if !is_plain.load(Ordering::Relaxed) {
+                return;
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "http on the websocket port ended with an error");
     }
 }

@@ -74,8 +74,8 @@ pub(crate) async fn groups_are_joined_by_connection_and_by_user(a: Node, b: Node
     let joined = b.act_one(join(user("ann"), &[red.clone(), blue.clone()])).await;
     let one_each = if joined.len() == 1 { 4 } else { 2 };
     assert_each(&joined, &[], &Outcome::Done(one_each));
-    assert_each(&a.act_one(join(user("ann"), &[red.clone()])).await, &[], &Outcome::Done(0));
-    assert_each(&a.act_one(join(user("nobody"), &[red.clone()])).await, &[], &Outcome::Unknown);
+    assert_each(&a.act_one(join(user("ann"), std::slice::from_ref(&red))).await, &[], &Outcome::Done(0));
+    assert_each(&a.act_one(join(user("nobody"), std::slice::from_ref(&red))).await, &[], &Outcome::Unknown);
     assert_eq!(b.members(&red).await, BTreeSet::from([first.id, second.id]));
     a.push(Target::Audience(blue.clone()), "blue").await;
     assert_eq!((first.text().await, second.text().await), ("blue".to_owned(), "blue".to_owned()));
@@ -83,7 +83,7 @@ pub(crate) async fn groups_are_joined_by_connection_and_by_user(a: Node, b: Node
     // Unbinding keeps the groups.
     b.act_one(Act::LeaveAll { who: first.id.into(), kind: AudienceKind::User }).await;
     assert_eq!(a.members(&blue).await, BTreeSet::from([first.id, second.id]));
-    let left = b.act_one(leave(first.id, &[blue.clone()])).await;
+    let left = b.act_one(leave(first.id, std::slice::from_ref(&blue))).await;
     assert_each(&left, &[(a.seq(), Outcome::Done(1))], &Outcome::Unknown);
     let none = b.act_one(leave(first.id, &[group("none")])).await;
     assert_each(&none, &[(a.seq(), Outcome::NoAudience)], &Outcome::Unknown);
@@ -130,7 +130,7 @@ pub(crate) async fn a_batch_is_carried_out_one_after_the_other(a: Node, b: Node)
 pub(crate) async fn what_each_node_holds_is_told_node_by_node(a: Node, b: Node) {
     let (ann, red) = (user("ann"), group("red {x} ї"));
     let first = a.connect(&[ann.clone(), red.clone(), channel("c")]).await;
-    let second = b.connect(&[ann.clone()]).await;
+    let second = b.connect(std::slice::from_ref(&ann)).await;
     let third = b.connect(&[user("bob"), red.clone()]).await;
     let on = |node: &Node, clients: &[&Client]| {
         let own = clients.iter().filter(|client| client.id.seq() == node.seq());
@@ -182,8 +182,8 @@ pub(crate) async fn what_each_node_holds_is_told_node_by_node(a: Node, b: Node) 
 pub(crate) async fn deliveries_are_counted_node_by_node(a: Node, b: Node) {
     let (ann, red, blue) = (user("ann"), group("red"), group("blue"));
     let mut first = a.connect(&[ann.clone(), red.clone(), blue.clone()]).await;
-    let mut second = b.connect(&[red.clone()]).await;
-    let mut third = b.connect(&[blue.clone()]).await;
+    let mut second = b.connect(std::slice::from_ref(&red)).await;
+    let mut third = b.connect(std::slice::from_ref(&blue)).await;
     let sum = async |act: Act| {
         let all = b.act_one(act).await;
         let count = |outcome: &Outcome| if let Outcome::Done(count) = outcome { *count } else { panic!("{all:?}") };
@@ -219,9 +219,9 @@ pub(crate) async fn one_connection_of_each_node_is_reached(a: Node, b: Node) {
     let (red, blue) = (group("red"), group("blue"));
     let _clients = [
         a.connect(&[red.clone(), blue.clone()]).await,
-        a.connect(&[red.clone()]).await,
-        b.connect(&[red.clone()]).await,
-        b.connect(&[red.clone()]).await,
+        a.connect(std::slice::from_ref(&red)).await,
+        b.connect(std::slice::from_ref(&red)).await,
+        b.connect(std::slice::from_ref(&red)).await,
     ];
     let one = |target| Act::DeliverToOne(Push::text(target, "one"));
     assert_each(&b.act_one(one(Target::All)).await, &[], &Outcome::Done(1));

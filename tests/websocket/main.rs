@@ -10,4 +10,5 @@ mod closing;
 mod gate;
 mod handshake;
 mod messages;
+mod plain;
 mod server;

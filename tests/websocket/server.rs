@@ -7,7 +7,7 @@ use carillon::hub::{GapPolicy, Hub};
 use carillon::model::{Audience, Limits, Name, Push, Target};
 use carillon::session::origins::AllowedOrigins;
 use carillon::session::profiles::Profiles;
-use carillon::session::{Sessions, Settings, serve};
+use carillon::session::{PlainHttp, Sessions, Settings, serve};
 use prometheus::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,6 +37,10 @@ impl Server {
     }
 
     pub(crate) async fn with_profiles(limits: Limits, profiles: Profiles) -> Self {
+        Self::with_plain_http(limits, profiles, None).await
+    }
+
+    pub(crate) async fn with_plain_http(limits: Limits, profiles: Profiles, plain_http: Option<PlainHttp>) -> Self {
         // No pings: they would stand between the frames that a test expects.
         let limits = Arc::new(Limits { ping_interval: Duration::ZERO, ..limits });
         let registry = Registry::new();
@@ -44,7 +48,13 @@ impl Server {
         let cluster = Gate::new(hub.clone());
         let (allowed_origins, current_origins) = watch::channel(AllowedOrigins::default());
         let (closed, closes) = watch::channel(false);
-        let settings = Settings { profiles, allowed_origins: current_origins, closed: closes };
+        let settings = Settings {
+            profiles,
+            allowed_origins: current_origins,
+            token_param: "key".to_owned(),
+            plain_http,
+            closed: closes,
+        };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,0 +1,120 @@
+//! What the directory keeps of a connection, as its readers see it.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// What the directory keeps of a connection, as compact JSON.
+#[derive(Clone, PartialEq, Default, Debug, serde::Deserialize)]
+#[serde(default)]
+pub struct Details {
+    /// Its user, if it has one.
+    pub user: Option<String>,
+    /// Its groups, in no order.
+    pub groups: Vec<String>,
+    /// The query that it connected with, read by PHP's rules, tokens left out; `null` where nothing else was in it, or too
+    /// much to be kept.
+    #[serde(deserialize_with = "written_by_a_client")]
+    pub query: Value,
+    /// Its client profile.
+    pub profile: String,
+    /// The address that it came from.
+    pub address: String,
+}
+
+impl Details {
+    /// Reads what this or another version has written; what can't be read is left at its default.
+    pub fn parse(json: &str) -> Self {
+        serde_json::from_str(json).unwrap_or_default()
+    }
+}
+
+/// Any JSON whose keys a client has chosen. serde_json's own reading of a [`Value`] takes an object with a certain key for
+/// raw JSON, by which one client's query could make all of its details unreadable.
+fn written_by_a_client<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    Plain::deserialize(deserializer).map(|Plain(value)| value)
+}
+
+/// A value whose keys are only keys.
+struct Plain(Value);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlainVisitor)
+    }
+}
+
+struct PlainVisitor;
+
+impl<'de> Visitor<'de> for PlainVisitor {
+    type Value = Plain;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any json value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Plain, E> {
+        Ok(Plain(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Plain, E> {
+        Ok(Plain(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Plain, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Plain(element)) = elements.next_element()? {
+            list.push(element);
+        }
+        Ok(Plain(Value::Array(list)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Plain, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, Plain(value))) = entries.next_entry::<String, Plain>()? {
+            map.insert(key, value);
+        }
+        Ok(Plain(Value::Object(map)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_not_there_or_not_known_does_no_harm() {
+        assert_eq!(Details::parse("{}"), Details::default());
+        assert_eq!(Details::parse("not json"), Details::default());
+        let details = Details::parse(r#"{"address":"::1","new":{"a":[1]},"user":"7","groups":["a","b"]}"#);
+        assert_eq!((details.user.as_deref(), details.address.as_str()), (Some("7"), "::1"));
+        assert_eq!((details.groups, details.query), (vec!["a".to_owned(), "b".to_owned()], Value::Null));
+    }
+
+    #[test]
+    fn a_query_of_any_shape_is_read() {
+        let query = r#"{"z":"1","a":[{"k":null},true,-1,2,0.5],"$serde_json::private::RawValue":"x"}"#;
+        let details = Details::parse(&format!(r#"{{"query":{query},"user":"7"}}"#));
+        assert_eq!(details.query.to_string(), query);
+        assert_eq!(details.user.as_deref(), Some("7"));
+        assert_eq!(Details::parse(r#"{"query":["a","b"]}"#).query, json!(["a", "b"]));
+        assert_eq!(Details::parse(r#"{"query":null}"#).query, Value::Null);
+    }
+}
