@@ -24,6 +24,7 @@ pub use answer::{Answer, Content};
 pub use tokens::{Secrets, Tokens};
 
 use crate::service::Service;
+use crate::tls::Certificate;
 use body::Bodies;
 use futures_util::future::BoxFuture;
 use health::Health;
@@ -39,7 +40,7 @@ use tokio::sync::watch;
 pub const DEFAULT_CONNECTIONS: u32 = 4096;
 
 /// How the HTTP server behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ApiConfig {
     /// The parameter that holds the token (`HTTP_PARAM`).
     pub token_param: String,
@@ -47,6 +48,8 @@ pub struct ApiConfig {
     pub secrets: watch::Receiver<Secrets>,
     /// Whether the node is about to stop, and so not ready for new work.
     pub draining: watch::Receiver<bool>,
+    /// The certificate of the HTTP port (not of one for metrics alone); without one it speaks plain TCP.
+    pub tls: Option<Arc<Certificate>>,
     /// HTTP connections at the same time on each listener, at least one; more are answered 503 and closed.
     pub max_connections: u32,
 }
@@ -73,6 +76,7 @@ pub struct Api {
     metrics: Metrics,
     http: HttpMetrics,
     bodies: Bodies,
+    tls: Option<Arc<Certificate>>,
     max_connections: u32,
 }
 
@@ -87,6 +91,7 @@ impl Api {
             metrics: Metrics::new(registry, service.clone())?,
             http: HttpMetrics::new(registry)?,
             bodies: Bodies::new(service.limits().max_body),
+            tls: config.tls,
             max_connections: config.max_connections.max(1),
             service,
         }))

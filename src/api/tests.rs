@@ -27,7 +27,13 @@ async fn start(service: Arc<Service>, surface: Surface, max_connections: u32) ->
     let (shutdown, told) = watch::channel(false);
     let (draining, is_draining) = watch::channel(false);
     let (secrets, current) = watch::channel(Secrets::default());
-    let config = ApiConfig { token_param: "hash".to_owned(), secrets: current, draining: is_draining, max_connections };
+    let config = ApiConfig {
+        token_param: "hash".to_owned(),
+        secrets: current,
+        draining: is_draining,
+        tls: None,
+        max_connections,
+    };
     let api = Api::new(service, config, &Registry::new()).unwrap();
     let ended = tokio::spawn(api.serve(listener, surface, told));
     Server { address, shutdown, draining, secrets, ended }

@@ -31,6 +31,11 @@ impl Socket {
         Arc::new(Self { stream, tls, heard: AtomicBool::new(true) })
     }
 
+    /// Whether there is TLS on it.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// The TCP stream, to wait on.
     pub fn stream(&self) -> &TcpStream {
         &self.stream

@@ -98,13 +98,15 @@ impl Tls {
                 }
                 Err(error) => return Err(error),
             }
-            if written == total {
+            // More than is offered now may have been begun when more was offered.
+            if written >= total {
                 return Ok(written);
             }
-            self.begun = written + self.encrypt(buffers, written)?;
-            if self.begun == written {
-                return if written > 0 { Ok(written) } else { Err(io::ErrorKind::WriteZero.into()) };
+            let encrypted = self.encrypt(buffers, written)?;
+            if encrypted == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
             }
+            self.begun = written + encrypted;
         }
     }
 

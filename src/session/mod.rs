@@ -31,6 +31,7 @@ mod serve;
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
+use crate::tls::Certificate;
 use handshake::Refusal;
 use origins::AllowedOrigins;
 use profiles::Profiles;
@@ -54,6 +55,8 @@ pub struct Settings {
     /// Who answers requests on the WebSocket port that are no handshake, where the path's profile is `center`; none: they are
     /// refused as everywhere else.
     pub plain_http: Option<PlainHttp>,
+    /// The certificate of the WebSocket port; without one it speaks plain TCP.
+    pub tls: Option<Arc<Certificate>>,
     /// Whether the node takes no more clients, as it is about to stop.
     pub closed: watch::Receiver<bool>,
 }

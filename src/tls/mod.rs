@@ -6,7 +6,7 @@
 mod pair;
 
 use pair::Pair;
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 pub use pair::TlsError;
@@ -71,6 +72,7 @@ const RESULTS: [&str; 2] = ["taken", "refused"];
 struct Metrics {
     expiry: IntGauge,
     reloads: IntCounterVec,
+    failed: IntCounter,
 }
 
 /// The certificate that handshakes are answered with, and everything that goes with it.
@@ -98,7 +100,12 @@ impl Certificate {
                 Opts::new("carillon_tls_reloads_total", "Changed certificates, taken or refused because of a fault."),
                 &["result"],
             )?,
+            failed: IntCounter::new(
+                "carillon_tls_handshakes_failed_total",
+                "TLS handshakes that did not come to an end: of clients that speak no TLS, an old version of it, or too slowly.",
+            )?,
         };
+        registry.register(Box::new(metrics.failed.clone()))?;
         registry.register(Box::new(metrics.expiry.clone()))?;
         registry.register(Box::new(metrics.reloads.clone()))?;
         for result in RESULTS {
@@ -159,13 +166,18 @@ impl Certificate {
         *read = fresh;
     }
 
-    /// Does the TLS handshake of a connection that was accepted (TLS 1.2 or 1.3).
+    /// Does the TLS handshake of a connection that was accepted (TLS 1.2 or 1.3), which may take so long.
     ///
     /// # Errors
     /// What the client did wrong, or what became of its connection.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn accept(&self, stream: TcpStream, within: Duration) -> io::Result<TlsStream<TcpStream>> {
         let config = self.current.borrow().clone();
-        tokio_rustls::TlsAcceptor::from(config).accept(stream).await
+        let accepted = timeout(within, tokio_rustls::TlsAcceptor::from(config).accept(stream)).await;
+        let accepted = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        if accepted.is_err() {
+            self.metrics.failed.inc();
+        }
+        accepted
     }
 }
 

@@ -79,10 +79,8 @@ impl Pair {
         let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(pair)?;
-        let mut config = builder
-            .with_no_client_auth()
-            .with_single_cert(chain.clone(), key.clone_key())
-            .map_err(pair)?;
+        let mut config =
+            builder.with_no_client_auth().with_single_cert(chain.clone(), key.clone_key()).map_err(pair)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { config: Arc::new(config), expiry, chain, key })
     }
