@@ -2,8 +2,8 @@
 
 mod support;
 
-use rustls::ClientConfig;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind};
 use std::sync::Arc;
 use support::certificates::Certificates;
 use support::http::Http;
@@ -55,6 +55,41 @@ async fn clients_of_both_versions_connect_get_pushes_and_are_answered() {
         other => Err(format!("{other:?}")),
     })
     .await;
+}
+
+/// Connects, has a whole request answered, and says what kind of TLS handshake it was.
+async fn come_and_go(node: &Node, tls: &Arc<ClientConfig>) -> Option<HandshakeKind> {
+    let stream = TcpStream::connect(node.ws()).await.unwrap();
+    let mut stream = TlsConnector::from(tls.clone()).connect(node.ws().ip().into(), stream).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    // Tickets come before the answer.
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    stream.get_ref().1.handshake_kind()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_come_back_with_what_they_were_given_as_long_as_the_certificate_stays() {
+    let certificates = Certificates::new();
+    let node = node(&certificates, &[]).await;
+    // Once more of them than rustls would remember without tickets.
+    for (version, year, clients) in [(&TLS12, 4000, 2), (&TLS13, 4001, 300)] {
+        let clients: Vec<_> = (0..clients).map(|_| certificates.client(&[version])).collect();
+        for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            for tls in &clients {
+                assert_eq!(come_and_go(&node, tls).await, Some(expected), "{version:?}");
+            }
+        }
+        certificates.renew("server", year);
+        node.signal(rustix::process::Signal::HUP);
+        eventually("the certificate is exchanged", DEADLINE, async || {
+            // Somebody who was here before is shown the new one.
+            match come_and_go(&node, &clients[0]).await {
+                Some(HandshakeKind::Full) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@
 use super::socket::MAX_SLICES;
 use bytes::Bytes;
 use rustls::ServerConnection;
+use smallvec::SmallVec;
 use std::io::{self, IoSlice, Read, Write};
 use tokio::net::TcpStream;
 
@@ -123,16 +124,11 @@ impl Tls {
             skipped -= if past { buffer.len() } else { 0 };
             past
         });
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let mut count = 0;
-        for (slice, buffer) in slices.iter_mut().zip(rest) {
-            *slice = IoSlice::new(buffer);
-            count += 1;
-        }
-        if let [first, ..] = &mut slices[..count] {
+        let mut slices: SmallVec<[IoSlice<'_>; 2]> = rest.take(MAX_SLICES).map(|buffer| IoSlice::new(buffer)).collect();
+        if let Some(first) = slices.first_mut() {
             first.advance(skipped);
         }
-        self.connection.writer().write_vectored(&slices[..count])
+        self.connection.writer().write_vectored(&slices)
     }
 
     /// Tells the peer that nothing follows (RFC 8446, section 6.1).

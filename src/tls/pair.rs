@@ -4,6 +4,7 @@ use super::{Source, TlsConfig};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -82,6 +83,12 @@ impl Pair {
         let mut config =
             builder.with_no_client_auth().with_single_cert(chain.clone(), key.clone_key()).map_err(pair)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // A client that comes back shows a ticket (RFC 8446, section 4.6.1; RFC 5077) and needs no signature, however many
+        // come back at once; a memory of sessions on our side would forget most of them.
+        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(pair)?;
+        // A client opens one connection when it comes back, and is given another ticket on it.
+        config.send_tls13_tickets = 1;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self { config: Arc::new(config), expiry, chain, key })
     }
 
