@@ -12,6 +12,7 @@
 //! | [`service`] | every operation that the interfaces offer, once |
 //! | [`api`] | the HTTP server; the actions API, the events API, the console, metrics and health; the device socket |
 //! | [`config`] | the environment as values, all faults at once; the only reader of the environment |
+//! | [`tls`] | the certificate of the node's own ports, and its exchange |
 //! | [`log`] | how log lines look, and their level |
 //! | [`node`] | puts a node together, runs it, drains it, reloads it |
 //! | [`cli`], [`client`] | the command line: its words, and the commands that are clients of a running node |
@@ -55,3 +56,4 @@ pub mod node;
 pub mod query;
 pub mod service;
 pub mod session;
+pub mod tls;

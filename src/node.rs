@@ -12,6 +12,7 @@ use crate::model::{NodeCounters, NodeId};
 use crate::service::Service;
 use crate::session::origins::AllowedOrigins;
 use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
+use crate::tls::Certificate;
 use http_body_util::BodyExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
@@ -67,6 +68,9 @@ pub enum StartError {
     /// Two metrics have one name, or a name that can't be.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::StartError),
     /// The cluster's configuration can't work.
     #[error(transparent)]
     Cluster(#[from] crate::cluster::redis::StartError),
@@ -88,8 +92,12 @@ pub struct Node {
     secrets: watch::Sender<Secrets>,
     allowed_origins: watch::Sender<AllowedOrigins>,
     cors_origins: watch::Sender<CorsOrigins>,
+    certificate: Option<Arc<Certificate>>,
     log: Option<LogLevel>,
+    /// What the node waits for when it stops.
     tasks: JoinSet<()>,
+    /// What ends with the node.
+    _background: JoinSet<()>,
 }
 
 impl Node {
@@ -100,6 +108,10 @@ impl Node {
         let limits = Arc::new(config.limits.clone());
         let hub = Hub::start(limits.clone(), config.gap.clone(), config.shards, &registry)?;
 
+        let certificate = match &config.reloadable.tls {
+            Some(sources) => Some(Certificate::load(sources.clone(), &registry)?),
+            None => None,
+        };
         let http = listen("HTTP_PORT", config.http_host, config.http_port)?;
         let ws = if config.shared_port { None } else { Some(listen("WS_PORT", config.ws_host, config.ws_port)?) };
         let metrics = match config.metrics_port {
@@ -146,6 +158,7 @@ impl Node {
                 secrets: current_secrets,
                 cors: current_cors,
                 draining: is_draining,
+                tls: certificate.clone().filter(|_| config.http_tls),
                 max_connections: DEFAULT_CONNECTIONS,
                 facts,
             },
@@ -154,6 +167,7 @@ impl Node {
         // Set once, here.
         let _ = api_later.set(Arc::downgrade(&api));
         let settings = session::Settings {
+            tls: certificate.clone(),
             profiles: config.profiles.clone(),
             allowed_origins: current_origins,
             token_param: config.token_param.clone(),
@@ -165,6 +179,10 @@ impl Node {
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
 
         let mut tasks = JoinSet::new();
+        let mut background = JoinSet::new();
+        if let Some(certificate) = certificate.clone() {
+            background.spawn(certificate.follow());
+        }
         let surface = Surface::Full(config.shared_port.then(|| upgrade(sessions.clone())));
         tasks.spawn(api.clone().serve(http, surface, http_closes.clone()));
         if let Some(unix_socket) = unix_socket {
@@ -188,8 +206,10 @@ impl Node {
             secrets,
             allowed_origins,
             cors_origins,
+            certificate,
             log,
             tasks,
+            _background: background,
         };
         node.announce(node_id);
         Ok(node)
@@ -253,6 +273,13 @@ impl Node {
                  a file that is being written may be empty for a moment, else restart without the token"
             );
             return;
+        }
+        match (&self.certificate, fresh.tls) {
+            (Some(certificate), Some(sources)) => certificate.reload(sources),
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => {
+                tracing::error!("whether there is TLS is not changed: that takes a restart");
+            }
         }
         let secrets = take_over(&self.secrets, fresh.secrets);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);

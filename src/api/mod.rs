@@ -34,6 +34,7 @@ pub use cors::CorsOrigins;
 pub use tokens::{Secrets, Tokens};
 
 use crate::service::Service;
+use crate::tls::Certificate;
 use body::Bodies;
 use console::Console;
 use futures_util::future::BoxFuture;
@@ -50,7 +51,7 @@ use tokio::sync::watch;
 pub const DEFAULT_CONNECTIONS: u32 = 4096;
 
 /// How the HTTP server behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ApiConfig {
     /// The parameter that holds the token (`HTTP_PARAM`).
     pub token_param: String,
@@ -60,6 +61,8 @@ pub struct ApiConfig {
     pub cors: watch::Receiver<CorsOrigins>,
     /// Whether the node is about to stop, and so not ready for new work.
     pub draining: watch::Receiver<bool>,
+    /// The certificate of the HTTP port (not of one for metrics alone); without one it speaks plain TCP.
+    pub tls: Option<Arc<Certificate>>,
     /// HTTP connections at the same time on each listener, at least one; more are answered 503 and closed.
     pub max_connections: u32,
     /// What the console shows of the node.
@@ -90,6 +93,7 @@ pub struct Api {
     http: HttpMetrics,
     bodies: Bodies,
     console: Console,
+    tls: Option<Arc<Certificate>>,
     max_connections: u32,
 }
 
@@ -106,6 +110,7 @@ impl Api {
             http: HttpMetrics::new(registry)?,
             bodies: Bodies::new(service.limits().max_body),
             console: Console::new(config.facts),
+            tls: config.tls,
             max_connections: config.max_connections.max(1),
             service,
         }))

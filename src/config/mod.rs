@@ -16,6 +16,7 @@ use crate::session::ProfileHeartbeats;
 use crate::session::origins::AllowedOrigins;
 use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
+use crate::tls::TlsConfig;
 use envconfig::Envconfig;
 use parse::Reader;
 use std::collections::HashMap;
@@ -47,6 +48,8 @@ pub struct Reloadable {
     pub allowed_origins: AllowedOrigins,
     /// Which web pages may call the HTTP APIs.
     pub cors_origins: CorsOrigins,
+    /// Where the certificate is; whether there is one can't change.
+    pub tls: Option<TlsConfig>,
     /// What is logged: a level, or a list of `module=level`.
     pub log: String,
 }
@@ -66,6 +69,8 @@ pub struct Config {
     pub shared_port: bool,
     /// What an operator should know of these settings, for the log.
     pub warnings: Vec<String>,
+    /// Whether the HTTP port speaks TLS as well.
+    pub http_tls: bool,
     /// A port of its own for `/metrics`, `/livez` and `/readyz`, on the HTTP port's address.
     pub metrics_port: Option<u16>,
     /// Name of the query parameter that holds the token.
@@ -186,6 +191,15 @@ impl Config {
             );
         }
         let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
+        let tls = read.tls(raw.tls_cert, raw.tls_key);
+        let http_tls = match raw.http_tls {
+            Some(text) if tls.is_none() && read.flag("HTTP_TLS", Some(text.clone())) => {
+                read.faults.add("HTTP_TLS", &text, "true only with TLS_CERT and TLS_KEY");
+                false
+            }
+            // One port speaks one protocol.
+            text => read.flag("HTTP_TLS", text) || shared_port && tls.is_some(),
+        };
         let limits = Limits {
             max_message: read.bytes("MAX_MESSAGE", raw.max_message, defaults.max_message, 1),
             max_push: read.bytes("MAX_PUSH", raw.max_push, defaults.max_push, 1),
@@ -227,6 +241,7 @@ impl Config {
             http_port,
             shared_port,
             warnings,
+            http_tls,
             metrics_port,
             token_param: read.parameter("HTTP_PARAM", raw.http_param, "token"),
             profiles,
@@ -248,6 +263,7 @@ impl Config {
             ),
             reloadable: Reloadable {
                 secrets,
+                tls,
                 allowed_origins: read.value("ALLOWED_ORIGINS", raw.allowed_origins, AllowedOrigins::default()),
                 cors_origins: read.value("CORS_ORIGINS", raw.cors_origins, CorsOrigins::default()),
                 log: read.filter("LOG", raw.log, "info"),

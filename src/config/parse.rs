@@ -1,6 +1,7 @@
 //! Values out of texts. A fault is noted and a default goes on in its place, so that all faults are found in one run.
 
 use crate::cluster::redis::SHORTEST_LEASE;
+use crate::tls::{Source, TlsConfig};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -19,7 +20,7 @@ pub struct Faults(Vec<String>);
 impl Faults {
     pub(super) fn add(&mut self, name: &str, value: &str, allowed: &str) {
         // Names that hold secrets don't have their value shown.
-        let secret = name.contains("TOKEN") || name.contains("REDIS_URL");
+        let secret = name.contains("TOKEN") || name.contains("REDIS_URL") || name.contains("TLS_KEY");
         let shown = if secret { "(not shown)".to_owned() } else { format!("{:?}", shortened(value)) };
         self.0.push(format!("{name}={shown}: allowed is {allowed}"));
     }
@@ -78,6 +79,24 @@ impl Reader {
             "*" => Some(IpAddr::from([0, 0, 0, 0])),
             text => text.parse().ok(),
         })
+    }
+
+    /// Certificate and key, both or neither.
+    pub(super) fn tls(&mut self, certificate: Option<String>, key: Option<String>) -> Option<TlsConfig> {
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsConfig { certificate: Source::new(certificate), key: Source::new(key) })
+            }
+            (Some(_), None) => {
+                self.faults.add("TLS_KEY", "", "the certificate's private key, as TLS_CERT is set");
+                None
+            }
+            (None, Some(_)) => {
+                self.faults.add("TLS_CERT", "", "the certificate, as TLS_KEY is set");
+                None
+            }
+            (None, None) => None,
+        }
     }
 
     pub(super) fn port(&mut self, name: &str, text: Option<String>, default: u16) -> u16 {

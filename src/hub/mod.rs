@@ -22,6 +22,7 @@ mod refusal;
 mod roster;
 mod shard;
 mod socket;
+mod tls;
 
 use crate::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeCounters, Seq};
 use bytes::Bytes;

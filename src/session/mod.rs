@@ -35,6 +35,7 @@ mod serve;
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
+use crate::tls::Certificate;
 use handshake::Refusal;
 use heartbeats::Heartbeats;
 use origins::AllowedOrigins;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub heartbeats: ProfileHeartbeats,
     /// Who carries out the documents that clients of the profile `device` send; none: they are ignored.
     pub client_documents: Option<ClientDocuments>,
+    /// The certificate of the WebSocket port; without one it speaks plain TCP.
+    pub tls: Option<Arc<Certificate>>,
     /// Whether the node takes no more clients, as it is about to stop.
     pub closed: watch::Receiver<bool>,
 }

@@ -10,7 +10,7 @@ use crate::hub::{CloseReason, Socket, frame};
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::upgrade::UpgradeFut;
 use futures_util::future::BoxFuture;
-use hyper::upgrade::Parts;
+use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use prometheus::IntCounter;
 use socket2::SockRef;
@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 /// Bytes that one read takes at most.
 const SCRATCH: usize = 64 << 10;
@@ -103,30 +104,49 @@ async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, 
             return None;
         }
     };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    let (socket, read_buf) = match socket_of(upgraded) {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::error!(error, "websocket can't be taken over");
+            return None;
+        }
+    };
+    if member.sessions().has_plain_http() {
+        // What a WebSocket leaves unread has limits of its own. An error: it is gone, which the next read finds.
+        let _ = SockRef::from(socket.stream()).set_tcp_user_timeout(None);
+    }
+    let mut early = BytesMut::from(read_buf);
+    // What TLS has decrypted already makes the stream readable no more.
+    READ.with_borrow_mut(|scratch| {
+        if let Some(Ok(length)) = socket.is_tls().then(|| socket.read(scratch)) {
+            early.extend_from_slice(&scratch[..length]);
+        }
+    });
+    member.attach(socket.clone());
+    let mut session = Session { member, socket, decoder: Decoder::default() };
+    let turn = session.digest(&mut early);
+    Some((session, turn))
+}
+
+/// The connection's stream, and what was read of it already.
+fn socket_of(upgraded: Upgraded) -> Result<(Arc<Socket>, Bytes), &'static str> {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => return Ok((Socket::new(io.into_inner()), read_buf)),
+        Err(other) => other,
+    };
+    match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
         Ok(Parts { io, read_buf, .. }) => {
-            let stream = io.into_inner();
-            if member.sessions().has_plain_http() {
-                // What a WebSocket leaves unread has limits of its own. An error: it is gone, which the next read finds.
-                let _ = SockRef::from(&stream).set_tcp_user_timeout(None);
-            }
-            let socket = Socket::new(stream);
-            member.attach(socket.clone());
-            let mut session = Session { member, socket, decoder: Decoder::default() };
-            let turn = session.digest(&mut BytesMut::from(read_buf));
-            Some((session, turn))
+            let (stream, connection) = io.into_inner().into_inner();
+            Ok((Socket::with_tls(stream, connection), read_buf))
         }
-        Err(_) => {
-            tracing::error!("upgraded connection is not a tcp stream");
-            None
-        }
+        Err(_) => Err("upgraded connection is neither tcp nor tls"),
     }
 }
 
 impl Session {
     /// Reads once, into the worker thread's buffer.
     fn read(&mut self) -> Turn {
-        READ.with_borrow_mut(|scratch| match self.socket.stream().try_read(scratch) {
+        READ.with_borrow_mut(|scratch| match self.socket.read(scratch) {
             Ok(0) => Turn::Lost,
             Ok(length) => self.digest(&mut scratch[..length]),
             Err(error) if is_transient(&error) => Turn::Wait,
@@ -201,7 +221,7 @@ async fn readable(socket: &Socket) -> io::Result<()> {
 async fn drain(socket: &Socket, received: &IntCounter) {
     let mut drained = 0;
     while drained < LINGER_BYTES && readable(socket).await.is_ok() {
-        match READ.with_borrow_mut(|scratch| socket.stream().try_read(scratch)) {
+        match READ.with_borrow_mut(|scratch| socket.read(scratch)) {
             Ok(0) => return,
             Ok(length) => {
                 drained += length;

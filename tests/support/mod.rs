@@ -3,7 +3,7 @@
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
-//! - [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
+//! - [`certificates`] signs what TLS needs; [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
 //!
 //! A test owns everything it starts: what it drops is killed, and its logs are printed if the test fails.
 
@@ -17,6 +17,7 @@
 
 pub mod api;
 pub mod census;
+pub mod certificates;
 pub mod device;
 pub mod events;
 pub mod eventually;

@@ -52,6 +52,7 @@ impl Server {
             profiles,
             allowed_origins: current_origins,
             token_param: "key".to_owned(),
+            tls: None,
             plain_http,
             heartbeats: ProfileHeartbeats::default(),
             client_documents: None,

@@ -306,7 +306,7 @@ impl Shard {
             && let Some(backlog) = &mut slot.backlog
         {
             let before = backlog.bytes();
-            backlog.keep_front();
+            backlog.keep_front(slot.socket.as_ref().map_or(0, |socket| socket.begun()));
             let dropped = before - backlog.bytes();
             self.tally.unsent -= dropped as i64;
         }
