@@ -4,6 +4,7 @@
 //! as `X_FILE`, the path of a file with the value (without its trailing line break), which is read again on SIGHUP.
 
 mod parse;
+mod sign_in;
 mod variables;
 
 use crate::api::{CorsOrigins, Secrets, Tokens};
@@ -13,11 +14,13 @@ use crate::model::{Limits, Opcode};
 use crate::session::origins::AllowedOrigins;
 use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
+use crate::session::sign_in::SignIn;
 use envconfig::Envconfig;
 use parse::Reader;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use variables::Raw;
 
@@ -40,6 +43,8 @@ pub enum LogFormat {
 pub struct Reloadable {
     /// What opens the HTTP APIs and `/metrics`.
     pub secrets: Secrets,
+    /// Who has to show a token at the handshake, and what it opens.
+    pub sign_in: Arc<SignIn>,
     /// Which web pages may connect.
     pub allowed_origins: AllowedOrigins,
     /// Which web pages may call the HTTP APIs.
@@ -113,14 +118,15 @@ impl Config {
                 return Err(faults);
             }
         };
-        Self::parse(raw, faults)
+        Self::parse(raw, &values, faults)
     }
 
-    fn parse(raw: Raw, faults: Faults) -> Result<Self, Faults> {
+    fn parse(mut raw: Raw, values: &HashMap<String, String>, faults: Faults) -> Result<Self, Faults> {
         let mut read = Reader { faults };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Limits::default();
         let redis = RedisConfig::default();
+        let sign_in = Arc::new(sign_in::sign_in(&mut read, &mut raw, values));
 
         let secrets = Secrets {
             api: Tokens::new(raw.http_token.as_deref(), raw.token.as_deref()),
@@ -230,6 +236,7 @@ impl Config {
             ),
             reloadable: Reloadable {
                 secrets,
+                sign_in,
                 allowed_origins: read.value("ALLOWED_ORIGINS", raw.allowed_origins, AllowedOrigins::default()),
                 cors_origins: read.value("CORS_ORIGINS", raw.cors_origins, CorsOrigins::default()),
                 log: read.filter("LOG", raw.log, "info"),
@@ -242,10 +249,10 @@ impl Config {
 /// Empty is unset, and `X_FILE` is the file with the value of `X`.
 fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashMap<String, String> {
     variables.retain(|_, value| !value.is_empty());
-    for Variable { name, .. } in VARIABLES {
+    for name in variables::names() {
         let file_name = format!("{name}_FILE");
         let Some(path) = variables.remove(&file_name) else { continue };
-        if variables.contains_key(*name) {
+        if variables.contains_key(&name) {
             faults.add(&file_name, &path, &format!("nothing, as {name} is set: one of the two"));
             continue;
         }
@@ -253,7 +260,7 @@ fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashM
             Ok(value) => {
                 let value = value.trim_end_matches(['\r', '\n']);
                 if !value.is_empty() {
-                    variables.insert((*name).to_owned(), value.to_owned());
+                    variables.insert(name, value.to_owned());
                 }
             }
             Err(error) => faults.add(&file_name, &path, &format!("the path of a readable text file ({error})")),
