@@ -31,6 +31,7 @@ async fn every_fault_is_reported_at_once_with_name_value_and_what_is_allowed() {
         ("REDIS_PREFIX", "a{b}", "braces"),
         ("HTTP_PARAM", "a b&", "letters"),
         ("ALLOWED_ORIGINS", "example.org", "scheme://host"),
+        ("CORS_ORIGINS", "https://a.example,*", "scheme://host"),
     ];
     let environment: Vec<(&str, &str)> = faults.iter().map(|(name, value, _)| (*name, *value)).collect();
     let finished = finish(carillon(&[], &environment)).await;

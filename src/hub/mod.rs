@@ -371,6 +371,11 @@ impl Hub {
         counters
     }
 
+    /// How many audiences of a kind have members.
+    pub fn count_audiences(&self, kind: AudienceKind) -> u64 {
+        self.inner.roster().count_audiences(kind)
+    }
+
     /// The audiences of a kind that have members, sorted by name, each with its number of members.
     pub fn audiences(&self, kind: AudienceKind) -> Vec<(Name, u64)> {
         self.inner.roster().audiences(kind)

@@ -157,7 +157,16 @@ pub(crate) async fn what_each_node_holds_is_told_node_by_node(a: Node, b: Node) 
             if here(node, &[&third]) > 0 {
                 users.push((name("bob"), 1));
             }
+            assert_eq!(ask(Question::AudienceCount(AudienceKind::User)).await, Answer::Count(users.len() as u64));
             assert_eq!(ask(Question::Audiences(AudienceKind::User)).await, Answer::Names(users));
+            for (kind, members) in [
+                (AudienceKind::User, &[&first, &second, &third][..]),
+                (AudienceKind::Group, &[&first, &third]),
+                (AudienceKind::Device, &[]),
+            ] {
+                let Answer::Ids(ids) = ask(Question::MemberIdsOfAll(kind)).await else { panic!() };
+                assert_eq!(ids.into_iter().collect::<BTreeSet<u32>>(), on(node, members), "{kind}");
+            }
             let mut users = Vec::new();
             if here(node, &[&first]) > 0 {
                 users.push((name("ann"), 0));
@@ -238,13 +247,19 @@ pub(crate) async fn long_lists_are_told_whole(a: Node, b: Node) {
     let crowd = group("crowd");
     let mut counters = BTreeSet::new();
     for number in 0..MANY {
-        let audiences = vec![crowd.clone(), user(&format!("user {number}"))];
+        let audiences = vec![crowd.clone(), group(&(number / 3).to_string()), user(&format!("user {number}"))];
         let opening = Opening { details: r#"{"query":{"x":"1"}}"#.into(), audiences };
         counters.insert(a.hub.open(opening, |_| Vec::new()).unwrap().counter());
     }
     a.cluster.settle(&[]).await.unwrap();
     let ask = async |question| b.look(question).await.remove(&a.seq()).unwrap();
-    for question in [Question::ConnectionIds, Question::MemberIds(crowd.clone())] {
+    for question in [
+        Question::ConnectionIds,
+        Question::MemberIds(crowd.clone()),
+        // Many small ones; a large one with small ones that have the same members.
+        Question::MemberIdsOfAll(AudienceKind::User),
+        Question::MemberIdsOfAll(AudienceKind::Group),
+    ] {
         let Answer::Ids(ids) = ask(question).await else { panic!() };
         assert_eq!((ids.len(), ids.into_iter().collect()), (MANY as usize, counters.clone()));
     }
