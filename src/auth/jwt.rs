@@ -24,34 +24,30 @@ impl JwtRules {
     /// The object in a token whose signature, issuer and audience are right. Its times are not looked at.
     pub(super) fn open(&self, token: &[u8]) -> Result<Map<String, Value>, Rejection> {
         provider::install();
-        let header = decode_header(token).map_err(|error| match error.kind() {
-            // serde's, for a name that is no algorithm: `none` is one.
-            ErrorKind::Json(error) if error.to_string().contains("unknown variant") => Rejection::Algorithm,
-            _ => Rejection::Malformed("its header can't be read"),
-        })?;
+        // `none` is no algorithm to the library.
+        let unreadable = Rejection::Malformed("its header can't be read, or names no known algorithm");
+        let Ok(header) = decode_header(token) else { return Err(unreadable) };
         if header.crit.is_some() {
             // RFC 7515, section 4.1.11: what is critical has to be understood.
             return Err(Rejection::Malformed("its header has critical members"));
         }
-        let named = |key: &&JwtKey| match (&header.kid, &key.id) {
+        let is_named = |key: &&JwtKey| match (&header.kid, &key.id) {
             (Some(wanted), Some(id)) => wanted == id,
             (None, _) | (_, None) => true,
         };
-        let mut rejection = Rejection::UnknownKey;
-        for key in self.keys.iter().filter(named) {
-            // The key says what it is for; what the token says has to be the same.
-            if key.algorithm != header.alg {
-                if rejection == Rejection::UnknownKey {
-                    rejection = Rejection::Algorithm;
-                }
-                continue;
-            }
+        let mut named = self.keys.iter().filter(is_named).peekable();
+        if named.peek().is_none() {
+            return Err(Rejection::UnknownKey);
+        }
+        // The key says what it is for; what the token says has to be the same.
+        let mut rejection = Rejection::Algorithm;
+        for key in named.filter(|key| key.algorithm == header.alg) {
             match decode(token, &key.key, &self.validation(key)) {
                 Ok(data) => return Ok(data.claims),
-                Err(error) => rejection = because(error.kind()),
-            }
-            if rejection != Rejection::Signature {
-                break;
+                Err(error) => match because(error.kind()) {
+                    Rejection::Signature => rejection = Rejection::Signature,
+                    other => return Err(other),
+                },
             }
         }
         Err(rejection)

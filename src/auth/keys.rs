@@ -1,5 +1,7 @@
 //! Keys for JSON Web Tokens: from a secret, from PEM, from a JWK Set. Each is for one algorithm, whatever a token says.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde_json::Value;
@@ -17,6 +19,9 @@ const SHORTEST_MODULUS: usize = 256;
 /// Bytes of a point on P-256 as it is, with the byte for that in front, and of one on Ed25519.
 const P256_POINT: usize = 65;
 const ED25519_POINT: usize = 32;
+
+/// The identifier of P-256 in DER (RFC 5480, section 2.1.1.1).
+const PRIME256V1: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
 /// A key, and the one algorithm that it is for.
 #[derive(Clone)]
@@ -75,6 +80,9 @@ impl JwtKey {
         }
         let pem = text.as_bytes();
         let (algorithm, key) = if let Ok(key) = DecodingKey::from_ec_pem(pem) {
+            if !is_on_p256(text) {
+                return Err(KeyError::Kind);
+            }
             (Algorithm::ES256, key)
         } else if let Ok(key) = DecodingKey::from_ed_pem(pem) {
             (Algorithm::EdDSA, key)
@@ -116,6 +124,12 @@ impl JwtKey {
         };
         fits.then_some(Self { id, algorithm, key })
     }
+}
+
+/// Whether a key in PEM names P-256 as its curve, as others have points of the same length.
+fn is_on_p256(pem: &str) -> bool {
+    let base64: String = pem.lines().map(str::trim).filter(|line| !line.starts_with('-')).collect();
+    STANDARD.decode(base64).is_ok_and(|der| der.windows(PRIME256V1.len()).any(|part| part == PRIME256V1))
 }
 
 /// The algorithm that a key checks tokens by; `None` where it is for something else.
