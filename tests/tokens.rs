@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use support::http::get;
 use support::node::{carillon, finish};
 use support::raw::{Raw, handshake_with};
-use support::redis::{RedisCluster, RedisServer};
+use support::redis::{RedisCluster, RedisServer, free_port};
 use support::tokens::{SECRET, jwks, jwt, signed};
 use support::ws::{Refused, nobody_is_gone};
 use support::{DEADLINE, Events, Heard, Listener, Node, eventually};
@@ -88,6 +88,21 @@ async fn a_token_is_taken_from_the_configured_parameter_or_from_the_header() {
         let answer = answer(&node, &target, &lines).await;
         assert_eq!(answer.split(' ').nth(1), Some(status), "{target} {lines}");
     }
+}
+
+#[tokio::test]
+async fn a_port_for_both_asks_for_the_token_too_and_the_command_says_so() {
+    let port = free_port().to_string();
+    let node = Node::start(&[("WS_PORT", &port), ("HTTP_PORT", &port), JWT_SECRET, REQUIRED]).await;
+    let token = jwt(SECRET, &json!({ "id": 1, "code": "room" }));
+    let mut listener = Listener::connect(node.http(), &format!("/?channel[]=news&auth={token}")).await;
+    node.api().push("news", "hello").await.unwrap();
+    listener.hears_text("hello").await;
+    assert!(answer(&node, "/?auth=x", "").await.contains("\r\nmessage: error auth"));
+
+    let url = format!("ws://{}/?auth=x", node.ws());
+    let refused = finish(carillon(&["listen", "--url", &url, "--channel", "news"], &[])).await;
+    assert!(refused.code != 0 && refused.stderr.contains("its token is missing or not taken"), "{}", refused.stderr);
 }
 
 #[tokio::test]
