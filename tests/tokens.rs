@@ -302,7 +302,7 @@ async fn faults_of_keys_and_rules_are_named_and_no_key_is_shown() {
         ("AUTH_KEY", "hunter2 hunter2 hunter2 hunter2", "24 bytes"),
         ("AUTH_MAX_AGE", "1h", "whole number"),
         ("AUTH_LEEWAY", "3601", "3600"),
-        ("AUTH_PARAM", "channel", "names channels"),
+        ("AUTH_PARAM", "channel", "meaning of its own"),
         ("AUTH_PARAM", "a b", "letters"),
         ("AUTH_REQUIRED", "perhaps", "true or false"),
         ("AUTH_REQUIRED", "true", "with a key only"),

@@ -3,14 +3,17 @@
 //! This is the only reader of the environment. An empty variable is an unset one, and every variable `X` may be given
 //! as `X_FILE`, the path of a file with the value (without its trailing line break), which is read again on SIGHUP.
 
+mod devices;
 mod parse;
 mod sign_in;
 mod variables;
 
+use crate::api::device::SocketConfig;
 use crate::api::{CorsOrigins, Secrets, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
+use crate::session::ProfileHeartbeats;
 use crate::session::origins::AllowedOrigins;
 use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
@@ -77,6 +80,12 @@ pub struct Config {
     /// Whether the WebSocket port answers requests that are no handshake: it has paths with the profile `center`, is not the
     /// HTTP port as well, and is guarded by a token or reached from this machine alone.
     pub plain_http: bool,
+    /// What clients of each profile are sent again and again.
+    pub heartbeats: ProfileHeartbeats,
+    /// The device socket; none: there is none.
+    pub unix_socket: Option<SocketConfig>,
+    /// Whether clients of the profile `device` may send documents as to the device socket.
+    pub device_client_actions: bool,
     /// Limits of clients and backends.
     pub limits: Limits,
     /// What is done about a gap.
@@ -176,6 +185,12 @@ impl Config {
                 "events are not answered on the WebSocket port, as everybody who reaches {ws_host} could send them: set TOKEN"
             ));
         }
+        let device_client_actions = read.flag("DEVICE_CLIENT_ACTIONS", raw.device_client_actions);
+        if device_client_actions && profiles.have(Profile::Device) {
+            warnings.push(
+                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody".to_owned(),
+            );
+        }
         let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
         let limits = Limits {
             max_message: read.bytes("MAX_MESSAGE", raw.max_message, defaults.max_message, 1),
@@ -222,6 +237,9 @@ impl Config {
             token_param: read.parameter("HTTP_PARAM", raw.http_param, "token"),
             profiles,
             plain_http: plain_http && guarded,
+            heartbeats: devices::heartbeats(&mut read, raw.heartbeat_interval, raw.heartbeat_message, values),
+            unix_socket: devices::unix_socket(&mut read, raw.unix_socket, raw.unix_socket_mode, raw.unix_socket_strict),
+            device_client_actions,
             limits,
             gap,
             redis: redis_url.map(|url| RedisConfig { url, ..redis }),

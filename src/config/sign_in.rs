@@ -26,8 +26,8 @@ pub(super) fn sign_in(read: &mut Reader, raw: &mut Raw, values: &HashMap<String,
         }
     }
     let parameter = read.parameter("AUTH_PARAM", raw.auth_param.take(), "auth");
-    if parameter == "channel" {
-        read.faults.add("AUTH_PARAM", &parameter, "another name: this is the parameter that names channels");
+    if ["channel", "device"].contains(&parameter.as_str()) {
+        read.faults.add("AUTH_PARAM", &parameter, "another name: this parameter has a meaning of its own");
     }
     SignIn {
         required: required(read, raw.auth_required.take(), values, &verifier),

@@ -5,6 +5,7 @@
 
 use super::Sessions;
 use super::details::details;
+use super::device;
 use super::member::Member;
 use super::profile::Profile;
 use super::reader;
@@ -58,6 +59,9 @@ pub enum Refusal {
     /// Channels that can't be. 400.
     #[error("{0}")]
     Channels(String),
+    /// A stable device id that can't be. 400.
+    #[error("{0}")]
+    Device(String),
     /// The node has as many connections as it may have. 503.
     #[error("this node has as many connections as it may have")]
     Full,
@@ -68,7 +72,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// What [`label`](Self::label) can be.
-    pub const LABELS: [&str; 10] = [
+    pub const LABELS: [&str; 11] = [
         "not_websocket",
         "malformed",
         "version",
@@ -77,6 +81,7 @@ impl Refusal {
         "auth",
         "private_channel",
         "channels",
+        "device",
         "full",
         "unavailable",
     ];
@@ -92,6 +97,7 @@ impl Refusal {
             Self::Auth(_) | Self::NoToken => "auth",
             Self::PrivateChannel(_) => "private_channel",
             Self::Channels(_) => "channels",
+            Self::Device(_) => "device",
             Self::Full => "full",
             Self::Unavailable(_) => "unavailable",
         }
@@ -100,7 +106,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Malformed(_) | Self::Channels(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
             Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) => StatusCode::FORBIDDEN,
             Self::Path(_) => StatusCode::NOT_FOUND,
             Self::Full | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -135,7 +141,8 @@ impl Refusal {
             | Self::Auth(_)
             | Self::NoToken
             | Self::PrivateChannel(_)
-            | Self::Channels(_) => {}
+            | Self::Channels(_)
+            | Self::Device(_) => {}
         }
         response
     }
@@ -198,9 +205,12 @@ impl Asked {
         let mut audiences = channels(&query, sessions.limits.max_channels)?;
         sign_in.check(claims.as_ref(), &audiences)?;
         audiences.extend(claims.iter().flat_map(sign_in::audiences));
+        if profile == Profile::Device {
+            audiences.extend(device::stable_id(&query).map_err(Refusal::Device)?.map(Audience::device));
+        }
         let hidden = [sessions.token_param.as_str(), sign_in.parameter.as_str()];
         let details = details(profile, peer.ip(), &query, hidden, claims.as_ref());
-        let opening = Opening { details, audiences };
+        let opening = Opening { details, audiences, heartbeat: sessions.heartbeats.of(profile) };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
@@ -285,7 +295,7 @@ fn channels(query: &Query, at_most: usize) -> Result<Vec<Audience>, Refusal> {
 }
 
 /// A client's value as a message shows it: its beginning.
-fn shown(value: &[u8]) -> String {
+pub(super) fn shown(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -368,6 +378,7 @@ mod tests {
             (Refusal::Auth(Rejection::Expired), 403),
             (Refusal::PrivateChannel(Name::new("x").unwrap()), 403),
             (Refusal::Channels(String::new()), 400),
+            (Refusal::Device(String::new()), 400),
             (Refusal::Full, 503),
             (Refusal::Unavailable(String::new()), 503),
         ];

@@ -131,6 +131,15 @@ impl Core {
         Err(lost())
     }
 
+    /// The live node of this number. The copy of the leases will do: a registration is of one life for ever, and who acts on
+    /// the answer finds out whether it still stands. A miss reads them again.
+    pub(super) async fn life(&self, seq: Seq) -> Result<Option<Life>> {
+        if let Some(id) = self.leases.copy().of(seq).and_then(|registration| self.life_ids.get(registration)) {
+            return Ok(Some(Life { seq, id }));
+        }
+        Ok(self.lives().await?.into_iter().find(|life| life.seq == seq))
+    }
+
     /// Asks whoever must act, and waits for all of them; what is counted is summed up.
     pub(super) async fn ask(&self, act: Act, wait: Duration) -> Result<Outcome> {
         if let Subject::Connection(connection) = act.subject() {
