@@ -188,7 +188,9 @@ impl Config {
         let device_client_actions = read.flag("DEVICE_CLIENT_ACTIONS", raw.device_client_actions);
         if device_client_actions && profiles.have(Profile::Device) {
             warnings.push(
-                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody".to_owned(),
+                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody, and subscribe itself \
+                 to any channel, private ones too"
+                    .to_owned(),
             );
         }
         let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
