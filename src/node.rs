@@ -11,6 +11,7 @@ use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
 use crate::service::Service;
 use crate::session::origins::AllowedOrigins;
+use crate::session::sign_in::SignIn;
 use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
 use crate::tls::Certificate;
 use http_body_util::BodyExt;
@@ -90,6 +91,7 @@ pub struct Node {
     /// No more HTTP.
     http_closed: watch::Sender<bool>,
     secrets: watch::Sender<Secrets>,
+    sign_in: watch::Sender<Arc<SignIn>>,
     allowed_origins: watch::Sender<AllowedOrigins>,
     cors_origins: watch::Sender<CorsOrigins>,
     certificate: Option<Arc<Certificate>>,
@@ -147,6 +149,7 @@ impl Node {
         let (ws_closed, ws_closes) = watch::channel(false);
         let (http_closed, http_closes) = watch::channel(false);
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
+        let (sign_in, current_sign_in) = watch::channel(config.reloadable.sign_in.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
         let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
         let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
@@ -170,6 +173,7 @@ impl Node {
             tls: certificate.clone(),
             profiles: config.profiles.clone(),
             allowed_origins: current_origins,
+            sign_in: current_sign_in,
             token_param: config.token_param.clone(),
             plain_http: config.plain_http.then(|| plain_http(api.clone())),
             heartbeats: config.heartbeats.clone(),
@@ -204,6 +208,7 @@ impl Node {
             ws_closed,
             http_closed,
             secrets,
+            sign_in,
             allowed_origins,
             cors_origins,
             certificate,
@@ -267,10 +272,14 @@ impl Node {
             tracing::error!(%error, "log level not changed");
         }
         let Secrets { api, metrics } = self.secrets.borrow().clone();
-        if (fresh.secrets.api.is_open() && !api.is_open()) || (fresh.secrets.metrics.is_open() && !metrics.is_open()) {
+        let signs_in = self.sign_in.borrow().verifier.has_keys();
+        if (fresh.secrets.api.is_open() && !api.is_open())
+            || (fresh.secrets.metrics.is_open() && !metrics.is_open())
+            || (signs_in && !fresh.sign_in.verifier.has_keys())
+        {
             tracing::error!(
-                "configuration not reloaded: a token that was set is gone, which would open what it guards to everybody; \
-                 a file that is being written may be empty for a moment, else restart without the token"
+                "configuration not reloaded: a token or key that was set is gone, which would open what it guards to \
+                 everybody; a file that is being written may be empty for a moment, else restart without it"
             );
             return;
         }
@@ -282,9 +291,10 @@ impl Node {
             }
         }
         let secrets = take_over(&self.secrets, fresh.secrets);
+        let sign_in = take_over(&self.sign_in, fresh.sign_in);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);
         let cors = take_over(&self.cors_origins, fresh.cors_origins);
-        let changed = secrets || origins || cors;
+        let changed = secrets || sign_in || origins || cors;
         tracing::info!(changed, "configuration read again");
     }
 

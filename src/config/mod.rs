@@ -5,6 +5,7 @@
 
 mod devices;
 mod parse;
+mod sign_in;
 mod variables;
 
 use crate::api::device::SocketConfig;
@@ -16,12 +17,14 @@ use crate::session::ProfileHeartbeats;
 use crate::session::origins::AllowedOrigins;
 use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
+use crate::session::sign_in::SignIn;
 use crate::tls::TlsConfig;
 use envconfig::Envconfig;
 use parse::Reader;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use variables::Raw;
 
@@ -44,6 +47,8 @@ pub enum LogFormat {
 pub struct Reloadable {
     /// What opens the HTTP APIs and `/metrics`.
     pub secrets: Secrets,
+    /// Who has to show a token at the handshake, and what it opens.
+    pub sign_in: Arc<SignIn>,
     /// Which web pages may connect.
     pub allowed_origins: AllowedOrigins,
     /// Which web pages may call the HTTP APIs.
@@ -130,11 +135,12 @@ impl Config {
         Self::parse(raw, &values, faults)
     }
 
-    fn parse(raw: Raw, values: &HashMap<String, String>, faults: Faults) -> Result<Self, Faults> {
+    fn parse(mut raw: Raw, values: &HashMap<String, String>, faults: Faults) -> Result<Self, Faults> {
         let mut read = Reader { faults };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Limits::default();
         let redis = RedisConfig::default();
+        let sign_in = Arc::new(sign_in::sign_in(&mut read, &mut raw, values));
 
         let secrets = Secrets {
             api: Tokens::new(raw.http_token.as_deref(), raw.token.as_deref()),
@@ -187,7 +193,9 @@ impl Config {
         let device_client_actions = read.flag("DEVICE_CLIENT_ACTIONS", raw.device_client_actions);
         if device_client_actions && profiles.have(Profile::Device) {
             warnings.push(
-                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody".to_owned(),
+                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody, and subscribe itself \
+                 to any channel, private ones too"
+                    .to_owned(),
             );
         }
         let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
@@ -264,6 +272,7 @@ impl Config {
             reloadable: Reloadable {
                 secrets,
                 tls,
+                sign_in,
                 allowed_origins: read.value("ALLOWED_ORIGINS", raw.allowed_origins, AllowedOrigins::default()),
                 cors_origins: read.value("CORS_ORIGINS", raw.cors_origins, CorsOrigins::default()),
                 log: read.filter("LOG", raw.log, "info"),

@@ -9,6 +9,7 @@
 //! | `details` | what the directory is told of a connection, its connect query without tokens |
 //! | `device` | the stable id that a device may bring, and documents that it may send |
 //! | `heartbeats` | which heartbeat the clients of each profile get |
+//! | [`sign_in`] | who has to show a token, and what it opens |
 //! | `plain` | requests on this port that are no handshake, where the node answers them |
 //! | [`profile`], [`profiles`] | what a client's messages mean, and which client has which rules |
 //! | [`origins`] | which web pages may connect |
@@ -31,6 +32,7 @@ pub mod profile;
 pub mod profiles;
 mod reader;
 mod serve;
+pub mod sign_in;
 
 use crate::cluster::Cluster;
 use crate::hub::Hub;
@@ -41,6 +43,7 @@ use heartbeats::Heartbeats;
 use origins::AllowedOrigins;
 use profiles::Profiles;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use sign_in::SignIn;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -57,7 +60,9 @@ pub struct Settings {
     pub profiles: Profiles,
     /// Which web pages may connect, as it is at each handshake.
     pub allowed_origins: watch::Receiver<AllowedOrigins>,
-    /// The configured name of the query parameter that holds a token, which the directory is not told.
+    /// Who has to show a token, as it is at each handshake.
+    pub sign_in: watch::Receiver<Arc<SignIn>>,
+    /// The configured name of the query parameter that holds the HTTP API's token, which the directory is not told.
     pub token_param: String,
     /// Who answers requests on the WebSocket port that are no handshake, where the path's profile is `center`; none: they are
     /// refused as everywhere else.

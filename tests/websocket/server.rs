@@ -51,6 +51,7 @@ impl Server {
         let settings = Settings {
             profiles,
             allowed_origins: current_origins,
+            sign_in: watch::channel(Arc::default()).1,
             token_param: "key".to_owned(),
             tls: None,
             plain_http,
