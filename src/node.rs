@@ -127,6 +127,7 @@ impl Node {
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
         let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
+        let peers = Arc::new(config.peers.clone());
         let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
         let api = Api::new(
             service,
@@ -135,6 +136,7 @@ impl Node {
                 secrets: current_secrets,
                 cors: current_cors,
                 draining: is_draining,
+                peers: peers.clone(),
                 max_connections: DEFAULT_CONNECTIONS,
                 facts,
             },
@@ -144,6 +146,7 @@ impl Node {
         let _ = api_later.set(Arc::downgrade(&api));
         let settings = session::Settings {
             profiles: config.profiles.clone(),
+            peers,
             allowed_origins: current_origins,
             token_param: config.token_param.clone(),
             plain_http: config.plain_http.then(|| plain_http(api.clone())),

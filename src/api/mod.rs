@@ -31,6 +31,7 @@ pub use console::NodeFacts;
 pub use cors::CorsOrigins;
 pub use tokens::{Secrets, Tokens};
 
+use crate::peer::Peers;
 use crate::service::Service;
 use body::Bodies;
 use console::Console;
@@ -58,6 +59,8 @@ pub struct ApiConfig {
     pub cors: watch::Receiver<CorsOrigins>,
     /// Whether the node is about to stop, and so not ready for new work.
     pub draining: watch::Receiver<bool>,
+    /// Who is believed about where clients are.
+    pub peers: Arc<Peers>,
     /// HTTP connections at the same time on each listener, at least one; more are answered 503 and closed.
     pub max_connections: u32,
     /// What the console shows of the node.
@@ -88,6 +91,7 @@ pub struct Api {
     http: HttpMetrics,
     bodies: Bodies,
     console: Console,
+    peers: Arc<Peers>,
     max_connections: u32,
 }
 
@@ -104,6 +108,7 @@ impl Api {
             http: HttpMetrics::new(registry)?,
             bodies: Bodies::new(service.limits().max_body),
             console: Console::new(config.facts),
+            peers: config.peers,
             max_connections: config.max_connections.max(1),
             service,
         }))

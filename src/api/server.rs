@@ -49,7 +49,7 @@ impl Api {
                 Ok((stream, peer)) => match permits.clone().try_acquire_owned() {
                     Ok(permit) => {
                         prepare(&stream, unread);
-                        let connection = self.clone().connection(stream, peer, surface.clone(), shutdown.clone());
+                        let connection = self.clone().welcome(stream, peer, surface.clone(), shutdown.clone());
                         tokio::spawn(async move {
                             connection.await;
                             drop(permit);
@@ -71,6 +71,30 @@ impl Api {
         drop(listener);
         // An error would mean that the semaphore is closed, which it never is.
         let _ = permits.acquire_many(self.max_connections).await;
+    }
+
+    /// Finds out whose the connection is, where a proxy has to say that first.
+    async fn welcome(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        surface: Surface,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        // A port for probes and orders is not behind the proxies of clients.
+        if matches!(surface, Surface::Full(_)) {
+            let limit = self.service.limits().handshake_timeout;
+            let arrived = tokio::select! {
+                arrived = self.peers.arrived(&mut stream, peer, limit) => arrived,
+                () = told_to_stop(&mut shutdown) => return,
+            };
+            match arrived {
+                Ok(client) => self.connection(stream, client, surface, shutdown).await,
+                Err(error) => tracing::debug!(%peer, %error, "connection of a trusted proxy is of no use"),
+            }
+        } else {
+            self.connection(stream, peer, surface, shutdown).await;
+        }
     }
 
     async fn connection(

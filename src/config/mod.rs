@@ -10,6 +10,7 @@ use crate::api::{CorsOrigins, Secrets, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
+use crate::peer::{AddressHeader, Peers, TrustedProxies};
 use crate::session::origins::AllowedOrigins;
 use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
@@ -72,6 +73,8 @@ pub struct Config {
     /// Whether the WebSocket port answers requests that are no handshake: it has paths with the profile `center`, is not the
     /// HTTP port as well, and is guarded by a token or reached from this machine alone.
     pub plain_http: bool,
+    /// Who is believed about where clients are.
+    pub peers: Peers,
     /// Limits of clients and backends.
     pub limits: Limits,
     /// What is done about a gap.
@@ -180,6 +183,12 @@ impl Config {
             max_groups: read.number("MAX_GROUPS", raw.max_groups, defaults.max_groups, 1..=1_000_000),
             max_unsent: read.bytes("MAX_UNSENT", raw.max_unsent, defaults.max_unsent, 0),
             max_connections: read.number("MAX_CONNECTIONS", raw.max_connections, 0, 0..=usize::MAX),
+            max_connections_per_address: read.number(
+                "MAX_CONNECTIONS_PER_ADDRESS",
+                raw.max_connections_per_address,
+                0,
+                0..=usize::MAX,
+            ),
             ping_interval: read.interval("PING_INTERVAL", raw.ping_interval, defaults.ping_interval),
             hub_queue: read.bytes("HUB_QUEUE", raw.hub_queue, defaults.hub_queue, 1 << 16),
             act_timeout: read.duration("ACT_TIMEOUT", raw.act_timeout, defaults.act_timeout),
@@ -216,6 +225,20 @@ impl Config {
             token_param: read.parameter("HTTP_PARAM", raw.http_param, "token"),
             profiles,
             plain_http: plain_http && guarded,
+            peers: Peers {
+                trusted: read.value("TRUSTED_PROXIES", raw.trusted_proxies, TrustedProxies::default()),
+                header: read.choice(
+                    "CLIENT_ADDRESS_HEADER",
+                    raw.client_address_header,
+                    &[
+                        ("auto", AddressHeader::Auto),
+                        ("x-real-ip", AddressHeader::RealIp),
+                        ("x-forwarded-for", AddressHeader::ForwardedFor),
+                        ("none", AddressHeader::Ignored),
+                    ],
+                ),
+                proxy_protocol: read.flag("PROXY_PROTOCOL", raw.proxy_protocol),
+            },
             limits,
             gap,
             redis: redis_url.map(|url| RedisConfig { url, ..redis }),

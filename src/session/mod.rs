@@ -31,6 +31,7 @@ mod serve;
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
+use crate::peer::{Peers, Places};
 use handshake::Refusal;
 use origins::AllowedOrigins;
 use profiles::Profiles;
@@ -47,6 +48,8 @@ pub use serve::serve;
 pub struct Settings {
     /// Which path has which profile.
     pub profiles: Profiles,
+    /// Who is believed about where clients are.
+    pub peers: Arc<Peers>,
     /// Which web pages may connect, as it is at each handshake.
     pub allowed_origins: watch::Receiver<AllowedOrigins>,
     /// The configured name of the query parameter that holds a token, which the directory is not told.
@@ -66,6 +69,7 @@ pub struct Sessions {
     settings: Settings,
     /// What PHP makes of the token parameter's name.
     token_param: String,
+    places: Arc<Places>,
     refused: IntCounterVec,
     received: IntCounter,
 }
@@ -93,7 +97,8 @@ impl Sessions {
         )?;
         registry.register(Box::new(received.clone()))?;
         let token_param = crate::query::plain_name(&settings.token_param);
-        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, refused, received }))
+        let places = Places::new(limits.max_connections_per_address);
+        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, places, refused, received }))
     }
 
     /// A connection's id as its client is told it, in this life of the node.

@@ -48,7 +48,7 @@ async fn accept(listener: TcpListener, sessions: &Arc<Sessions>, open: &mpsc::Se
                 failing = false;
                 let (sessions, open) = (sessions.clone(), open.clone());
                 tokio::spawn(async move {
-                    speak_http(stream, peer, &sessions).await;
+                    welcome(stream, peer, &sessions).await;
                     drop(open);
                 });
             }
@@ -78,6 +78,19 @@ fn is_the_clients(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
+}
+
+/// Finds out whose the connection is, where a proxy has to say that first; then speaks HTTP.
+async fn welcome(mut stream: TcpStream, peer: SocketAddr, sessions: &Arc<Sessions>) {
+    let mut shutdown = sessions.settings.closed.clone();
+    let arrived = tokio::select! {
+        arrived = sessions.settings.peers.arrived(&mut stream, peer, sessions.limits.handshake_timeout) => arrived,
+        _ = stopped(&mut shutdown) => return,
+    };
+    match arrived {
+        Ok(client) => speak_http(stream, client, sessions).await,
+        Err(error) => tracing::debug!(%peer, %error, "connection of a trusted proxy is of no use"),
+    }
 }
 
 /// Speaks HTTP with a client until its stream is handed over to a session, or ends.

@@ -50,6 +50,7 @@ impl Server {
         let (closed, closes) = watch::channel(false);
         let settings = Settings {
             profiles,
+            peers: Default::default(),
             allowed_origins: current_origins,
             token_param: "key".to_owned(),
             plain_http,
