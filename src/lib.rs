@@ -7,6 +7,7 @@
 //! | [`model`] | ids and their spellings, names, audiences, targets, pushes, limits, the one error type: plain values |
 //! | [`query`] | the parameters of a URL or form, by PHP's rules |
 //! | [`hub`] | a node's own sockets and the local half of every audience: roster, journal, shards that write |
+//! | [`operator`] | what an operator can tell a node, and the words in which it is answered |
 //! | [`peer`] | where clients are behind proxies: whose word counts, what they say, how many connections each address has |
 //! | [`session`] | a WebSocket from its handshake to its end: decoding, profiles' rules, violations |
 //! | [`cluster`] | the contract of directory and bus; `embedded` and `redis` keep it |
@@ -17,8 +18,8 @@
 //! | [`node`] | puts a node together, runs it, drains it, reloads it |
 //! | [`cli`], [`client`] | the command line: its words, and the commands that are clients of a running node |
 //!
-//! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query` and
-//! `peer` are below both; `config` knows the types it fills, `node` knows them all, and nobody knows `node` but `main`.
+//! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query`,
+//! `peer` and `operator` are below both; `config` knows the types it fills, `node` knows them all, and nobody knows `node` but `main`.
 //!
 //! # A push
 //!
@@ -53,6 +54,7 @@ pub mod hub;
 pub mod log;
 pub mod model;
 pub mod node;
+pub mod operator;
 pub mod peer;
 pub mod query;
 pub mod service;

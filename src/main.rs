@@ -4,7 +4,8 @@
 
 use carillon::cli::{Cli, Command};
 use carillon::config::{self, Config};
-use carillon::node::{Node, Order};
+use carillon::node::Node;
+use carillon::operator::Order;
 use carillon::{client, log};
 use clap::Parser;
 use mimalloc::MiMalloc;
@@ -63,14 +64,14 @@ fn serve() -> ExitCode {
 
 async fn run(config: Config, log: log::LogLevel) -> Result<(), String> {
     // Before the ports are open, so that no signal of somebody who saw them open is missed.
-    let orders = orders().map_err(|error| format!("signals can't be received: {error}"))?;
-    let node = Node::start(config, Some(log)).await.map_err(|error| error.to_string())?;
+    let (sender, orders) = orders().map_err(|error| format!("signals can't be received: {error}"))?;
+    let node = Node::start(config, Some(log), sender).await.map_err(|error| error.to_string())?;
     node.run(orders).await;
     Ok(())
 }
 
-/// SIGTERM and SIGINT stop, SIGHUP reloads.
-fn orders() -> std::io::Result<mpsc::Receiver<Order>> {
+/// The way for orders. SIGTERM and SIGINT stop, SIGHUP reloads.
+fn orders() -> std::io::Result<(mpsc::Sender<Order>, mpsc::Receiver<Order>)> {
     let (sender, receiver) = mpsc::channel(ORDERS);
     let kinds = [
         (SignalKind::terminate(), Order::Stop),
@@ -87,5 +88,5 @@ fn orders() -> std::io::Result<mpsc::Receiver<Order>> {
             }
         });
     }
-    Ok(receiver)
+    Ok((sender, receiver))
 }

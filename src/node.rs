@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::hub::{CloseReason, Hub};
 use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
+use crate::operator::Order;
 use crate::service::Service;
 use crate::session::origins::AllowedOrigins;
 use crate::session::{self, PlainHttp, Sessions};
@@ -29,15 +30,6 @@ const BACKLOG: i32 = 4096;
 
 /// How long closed sockets may take for their last bytes: what the hub gives a peer to answer its close frame, and a bit.
 const LAST_BYTES: Duration = Duration::from_secs(6);
-
-/// What a running node can be told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
-    /// Drain and end; a second time: end at once.
-    Stop,
-    /// Read again what can change.
-    Reload,
-}
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +62,7 @@ pub struct Node {
     cluster: Arc<dyn Cluster>,
     ws_address: SocketAddr,
     http_address: SocketAddr,
+    manager_address: Option<SocketAddr>,
     /// Not ready any more: the node is about to go.
     draining: watch::Sender<bool>,
     /// No more WebSocket clients.
@@ -85,8 +78,8 @@ pub struct Node {
 
 impl Node {
     /// Opens the ports and joins the cluster. With Redis away this returns as well: the node says over HTTP that it is
-    /// not ready, and goes on trying.
-    pub async fn start(config: Config, log: Option<LogLevel>) -> Result<Self, StartError> {
+    /// not ready, and goes on trying. `orders` is the other end of what [`run`](Self::run) gets.
+    pub async fn start(config: Config, log: Option<LogLevel>, orders: mpsc::Sender<Order>) -> Result<Self, StartError> {
         let registry = prometheus::Registry::new();
         let limits = Arc::new(config.limits.clone());
         let hub = Hub::start(limits.clone(), config.gap.clone(), config.shards, &registry)?;
@@ -95,6 +88,10 @@ impl Node {
         let ws = if config.shared_port { None } else { Some(listen("WS_PORT", config.ws_host, config.ws_port)?) };
         let metrics = match config.metrics_port {
             Some(port) => Some(listen("METRICS_PORT", config.http_host, port)?),
+            None => None,
+        };
+        let manager = match config.manager {
+            Some(address) => Some(listen("MANAGER_PORT", address.ip(), address.port())?),
             None => None,
         };
         let http_address = local_address(&http, config.http_host, config.http_port);
@@ -137,6 +134,7 @@ impl Node {
                 cors: current_cors,
                 draining: is_draining,
                 peers: peers.clone(),
+                orders,
                 max_connections: DEFAULT_CONNECTIONS,
                 facts,
             },
@@ -158,7 +156,14 @@ impl Node {
         let surface = Surface::Full(config.shared_port.then(|| upgrade(sessions.clone())));
         tasks.spawn(api.clone().serve(http, surface, http_closes.clone()));
         if let Some(metrics) = metrics {
-            tasks.spawn(api.serve(metrics, Surface::Operations, http_closes));
+            tasks.spawn(api.clone().serve(metrics, Surface::Operations, http_closes.clone()));
+        }
+        let manager_address = manager.as_ref().zip(config.manager);
+        let manager_address = manager_address.map(|(listener, told)| local_address(listener, told.ip(), told.port()));
+        if let Some(manager) = manager {
+            let surface = Surface::Management(manage(api.clone(), http_closes.clone()));
+            tasks.spawn(api.clone().managed(http_closes.clone()));
+            tasks.spawn(api.serve(manager, surface, http_closes));
         }
         if let Some(ws) = ws {
             tasks.spawn(session::serve(ws, sessions));
@@ -169,6 +174,7 @@ impl Node {
             cluster,
             ws_address,
             http_address,
+            manager_address,
             draining,
             ws_closed,
             http_closed,
@@ -199,6 +205,7 @@ impl Node {
         tracing::info!(
             ws = %self.ws_address,
             http = %self.http_address,
+            manager = self.manager_address.map(tracing::field::display),
             node = %id,
             version = env!("CARGO_PKG_VERSION"),
             state = if self.config.redis.is_some() { "redis" } else { "embedded" },
@@ -319,6 +326,11 @@ fn upgrade(sessions: Arc<Sessions>) -> Upgrade {
         let sessions = sessions.clone();
         Box::pin(async move { session::upgrade(request, peer, &sessions).await.map(Into::into) })
     })
+}
+
+/// How requests on the management port are answered.
+fn manage(api: Arc<Api>, closed: watch::Receiver<bool>) -> Upgrade {
+    Arc::new(move |request, peer| Box::pin(api.clone().manage(request, peer, closed.clone())))
 }
 
 /// How other requests are answered that come in on the WebSocket port: by the events API, for this node alone.

@@ -25,15 +25,18 @@ pub enum Dialect {
     Actions,
     /// `/?event=…`.
     Events,
+    /// What an operator has said to everybody.
+    Operator,
 }
 
 impl Dialect {
-    const ALL: [Self; 2] = [Self::Actions, Self::Events];
+    const ALL: [Self; 3] = [Self::Actions, Self::Events, Self::Operator];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Actions => "actions",
             Self::Events => "events",
+            Self::Operator => "operator",
         }
     }
 }

@@ -36,7 +36,7 @@ impl Api {
         // What is not sent may wait for ever on a WebSocket, whose unread bytes have limits of their own.
         let unread = match surface {
             Surface::Full(Some(_)) => None,
-            Surface::Full(None) | Surface::Operations => Some(UNREAD),
+            Surface::Full(None) | Surface::Operations | Surface::Management(_) => Some(UNREAD),
         };
         // Each listener has a limit of its own, so that probes on a port of their own get through when the API's is full.
         let permits = Arc::new(Semaphore::new(self.max_connections as usize));
@@ -130,7 +130,7 @@ impl Api {
     }
 }
 
-async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
+pub(super) async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
     // An error means that nobody is left to tell.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }

@@ -37,6 +37,7 @@ async fn start(service: Arc<Service>, surface: Surface, max_connections: u32) ->
         cors,
         draining: is_draining,
         peers: Arc::default(),
+        orders: tokio::sync::mpsc::channel(1).0,
         max_connections,
         facts,
     };

@@ -17,7 +17,7 @@ use crate::session::profiles::Profiles;
 use envconfig::Envconfig;
 use parse::Reader;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 use variables::Raw;
@@ -66,6 +66,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// A port of its own for `/metrics`, `/livez` and `/readyz`, on the HTTP port's address.
     pub metrics_port: Option<u16>,
+    /// The management port and its address.
+    pub manager: Option<SocketAddr>,
     /// Name of the query parameter that holds the token.
     pub token_param: String,
     /// Which profile a path has.
@@ -174,6 +176,10 @@ impl Config {
             ));
         }
         let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
+        let manager_host = read.address("MANAGER_HOST", raw.manager_host, IpAddr::from([127, 0, 0, 1]));
+        let others = [ws_port, http_port, metrics_port.unwrap_or(0)];
+        let manager_port = raw.manager_port.map(|port| read.other_port("MANAGER_PORT", port, &others));
+        let manager = manager_port.map(|port| SocketAddr::new(manager_host, port));
         let limits = Limits {
             max_message: read.bytes("MAX_MESSAGE", raw.max_message, defaults.max_message, 1),
             max_push: read.bytes("MAX_PUSH", raw.max_push, defaults.max_push, 1),
@@ -222,6 +228,7 @@ impl Config {
             shared_port,
             warnings,
             metrics_port,
+            manager,
             token_param: read.parameter("HTTP_PARAM", raw.http_param, "token"),
             profiles,
             plain_http: plain_http && guarded,
