@@ -17,6 +17,7 @@
 //! | [`log`] | how log lines look, and their level |
 //! | [`node`] | puts a node together, runs it, drains it, reloads it |
 //! | [`cli`], [`client`] | the command line: its words, and the commands that are clients of a running node |
+//! | [`daemon`] | a node in the background: starting it, its pid file |
 //!
 //! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query`,
 //! `peer` and `operator` are below both; `config` knows the types it fills, `node` knows them all, and nobody knows `node` but `main`.
@@ -50,6 +51,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod config;
+pub mod daemon;
 pub mod hub;
 pub mod log;
 pub mod model;

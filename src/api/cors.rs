@@ -48,6 +48,8 @@ impl CorsOrigins {
     pub(super) fn apply(&self, dialect: Dialect, request: &HeaderMap, answer: &mut Answer) {
         let headers = answer.headers_mut();
         match (self, dialect) {
+            // No page reads what an operator is answered.
+            (_, Dialect::Operator) => {}
             (Self::Originals, Dialect::Actions) => {}
             (Self::Originals, Dialect::Events) => allow(headers, ANY, ANY),
             (Self::All, Dialect::Actions | Dialect::Events) => allow(headers, ANY, ANY_AND_TOKEN),

@@ -3,6 +3,7 @@
 //! This is the only reader of the environment. An empty variable is an unset one, and every variable `X` may be given
 //! as `X_FILE`, the path of a file with the value (without its trailing line break), which is read again on SIGHUP.
 
+mod locale;
 mod parse;
 mod variables;
 
@@ -22,6 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 use variables::Raw;
 
+pub use locale::locale;
 pub use parse::Faults;
 pub use variables::{VARIABLES, Variable, table};
 

@@ -13,7 +13,7 @@ use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError};
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Api {
         };
         match fastwebsockets::upgrade::upgrade(&mut request) {
             Ok((response, upgrade)) => {
-                tokio::spawn(self.converse(upgrade, peer, closed, place));
+                tokio::spawn(self.clone().converse(upgrade, peer, closed, place));
                 response.map(|_| Bytes::new().into())
             }
             Err(error) => answer::text(StatusCode::BAD_REQUEST, format!("{error}\n")),
