@@ -12,7 +12,7 @@
 //! | [`session`] | a WebSocket from its handshake to its end: decoding, profiles' rules, violations |
 //! | [`cluster`] | the contract of directory and bus; `embedded` and `redis` keep it |
 //! | [`service`] | every operation that the interfaces offer, once |
-//! | [`api`] | the HTTP server; the actions API, the console, metrics and health |
+//! | [`api`] | the HTTP server; the actions API, the events API, the console, metrics and health; the device socket |
 //! | [`config`] | the environment as values, all faults at once; the only reader of the environment |
 //! | [`log`] | how log lines look, and their level |
 //! | [`node`] | puts a node together, runs it, drains it, reloads it |

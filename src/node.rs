@@ -1,5 +1,6 @@
 //! One node: puts the parts together, runs them, and takes them apart without losing a client.
 
+use crate::api::device::{BindError, DeviceListener, DeviceSocket, SocketConfig};
 use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
 use crate::cluster::redis::RedisCluster;
@@ -11,7 +12,7 @@ use crate::model::{NodeCounters, NodeId};
 use crate::operator::Order;
 use crate::service::Service;
 use crate::session::origins::AllowedOrigins;
-use crate::session::{self, PlainHttp, Sessions};
+use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
 use http_body_util::BodyExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
@@ -43,6 +44,14 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         error: std::io::Error,
+    },
+    /// The device socket can't be offered.
+    #[error("UNIX_SOCKET: can't listen at {path}: {error}")]
+    UnixSocket {
+        /// Its path.
+        path: String,
+        /// Why not.
+        error: BindError,
     },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
@@ -94,6 +103,7 @@ impl Node {
             Some(address) => Some(listen("MANAGER_PORT", address.ip(), address.port())?),
             None => None,
         };
+        let unix_socket = config.unix_socket.as_ref().map(listen_at).transpose()?;
         let http_address = local_address(&http, config.http_host, config.http_port);
         let ws_address = ws.as_ref().map_or(http_address, |ws| local_address(ws, config.ws_host, config.ws_port));
 
@@ -126,6 +136,7 @@ impl Node {
         let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
         let peers = Arc::new(config.peers.clone());
         let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
+        let devices = DeviceSocket::new(service.clone(), &registry)?;
         let api = Api::new(
             service,
             ApiConfig {
@@ -148,6 +159,8 @@ impl Node {
             allowed_origins: current_origins,
             token_param: config.token_param.clone(),
             plain_http: config.plain_http.then(|| plain_http(api.clone())),
+            heartbeats: config.heartbeats.clone(),
+            client_documents: config.device_client_actions.then(|| client_documents(devices.clone())),
             closed: ws_closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
@@ -155,6 +168,9 @@ impl Node {
         let mut tasks = JoinSet::new();
         let surface = Surface::Full(config.shared_port.then(|| upgrade(sessions.clone())));
         tasks.spawn(api.clone().serve(http, surface, http_closes.clone()));
+        if let Some(unix_socket) = unix_socket {
+            tasks.spawn(unix_socket.serve(devices, http_closes.clone()));
+        }
         if let Some(metrics) = metrics {
             tasks.spawn(api.clone().serve(metrics, Surface::Operations, http_closes.clone()));
         }
@@ -331,6 +347,19 @@ fn upgrade(sessions: Arc<Sessions>) -> Upgrade {
 /// How requests on the management port are answered.
 fn manage(api: Arc<Api>, closed: watch::Receiver<bool>) -> Upgrade {
     Arc::new(move |request, peer| Box::pin(api.clone().manage(request, peer, closed.clone())))
+}
+
+/// How documents that WebSocket clients send are carried out.
+fn client_documents(devices: Arc<DeviceSocket>) -> ClientDocuments {
+    Arc::new(move |messages| {
+        let devices = devices.clone();
+        Box::pin(async move { devices.carry_out_messages(messages).await })
+    })
+}
+
+fn listen_at(config: &SocketConfig) -> Result<DeviceListener, StartError> {
+    DeviceListener::bind(config)
+        .map_err(|error| StartError::UnixSocket { path: config.path.display().to_string(), error })
 }
 
 /// How other requests are answered that come in on the WebSocket port: by the events API, for this node alone.

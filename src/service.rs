@@ -6,7 +6,9 @@
 use crate::cluster::{
     Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
 };
-use crate::model::{Audience, AudienceKind, ConnectionId, Error, Limits, Name, NodeId, Push, Result, Seq, Target};
+use crate::model::{
+    Audience, AudienceKind, ConnectionId, DeviceId, Error, Limits, Name, NodeId, Push, Result, Seq, Target, Who,
+};
 use bytes::Bytes;
 use prometheus::{IntCounterVec, Opts, Registry};
 use std::sync::Arc;
@@ -25,17 +27,20 @@ pub enum Dialect {
     Actions,
     /// `/?event=…`.
     Events,
+    /// JSON documents on the unix socket, or from clients that may send them.
+    Device,
     /// What an operator has said to everybody.
     Operator,
 }
 
 impl Dialect {
-    const ALL: [Self; 3] = [Self::Actions, Self::Events, Self::Operator];
+    const ALL: [Self; 4] = [Self::Actions, Self::Events, Self::Device, Self::Operator];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Actions => "actions",
             Self::Events => "events",
+            Self::Device => "device",
             Self::Operator => "operator",
         }
     }
@@ -132,19 +137,28 @@ impl Service {
         Ok(self.request(act).await?.unwrap_or(0))
     }
 
-    /// Makes a connection a member of audiences. When this returns it is, for everybody: what is pushed to them from then
-    /// on reaches it. `None` where there is no such connection, else of how many it was no member before.
-    pub async fn join(&self, connection: ConnectionId, audiences: Vec<Audience>) -> Result<Option<u64>> {
+    /// The connection that a device id spells; `None` where it was spelled in a life that has ended. Whether the connection is
+    /// still there is not known.
+    pub async fn spelled(&self, id: DeviceId) -> Result<Option<ConnectionId>> {
+        let life = self.cluster.life(id.connection().seq()).await?;
+        Ok(life.filter(|life| id.is_of(life.id.tag())).map(|_| id.connection()))
+    }
+
+    /// Makes a connection, or all members of an audience, members of audiences. When this returns they are, for everybody:
+    /// what is pushed to those from then on reaches them. `None` where there is no such connection, else how many
+    /// memberships are new.
+    pub async fn join(&self, who: impl Into<Who>, audiences: Vec<Audience>) -> Result<Option<u64>> {
         let (count, limit) = (audiences.len(), self.limits.max_channels);
         if count > limit {
             return Err(Error::Limit(format!("{count} channels are more than MAX_CHANNELS, {limit}")));
         }
-        self.request(Act::Join { who: connection.into(), audiences }).await
+        self.request(Act::Join { who: who.into(), audiences }).await
     }
 
-    /// Takes a connection out of audiences. `None` where there is no such connection, else of how many it was a member.
-    pub async fn leave(&self, connection: ConnectionId, audiences: Vec<Audience>) -> Result<Option<u64>> {
-        self.request(Act::Leave { who: connection.into(), audiences }).await
+    /// Takes a connection, or all members of an audience, out of audiences. `None` where there is no such connection, else
+    /// how many memberships have ended.
+    pub async fn leave(&self, who: impl Into<Who>, audiences: Vec<Audience>) -> Result<Option<u64>> {
+        self.request(Act::Leave { who: who.into(), audiences }).await
     }
 
     async fn request(&self, act: Act) -> Result<Option<u64>> {

@@ -1,8 +1,9 @@
-//! The HTTP server and the interfaces that backends use on it.
+//! The interfaces that backends use: the HTTP server with those on it, and the device socket.
 //!
 //! - [`server`]: accepting connections, their limits, stopping
 //! - [`routes`]: which interface a request is for
 //! - [`actions`]: the actions API, `/?action=…`; [`events`]: the events API, `/?event=…`
+//! - [`device`]: the device socket, JSON documents on a unix socket
 //! - [`console`]: `/console`, a page for people and the figures it shows
 //! - [`operator`]: `/admin/` and the management port, for whoever runs the node
 //! - [`health`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
@@ -14,6 +15,7 @@ mod answer;
 mod body;
 mod console;
 mod cors;
+pub mod device;
 mod events;
 #[cfg(test)]
 mod fixture;

@@ -52,7 +52,7 @@ impl Embedded {
             Question::MemberIds(audience) => Answer::Ids(hub.members(audience)),
             Question::MemberIdsOfAll(kind) => Answer::Ids(hub.members_of_all(*kind)),
             Question::SharedMember(one, other) => Answer::Count(u64::from(hub.share_a_member(one, other))),
-            Question::AudienceCount(kind) => Answer::Count(hub.audiences(*kind).len() as u64),
+            Question::AudienceCount(kind) => Answer::Count(hub.count_audiences(*kind)),
             Question::Audiences(kind) => Answer::Names(hub.audiences(*kind)),
             Question::AudiencesOfMembers(audience, kind) => {
                 Answer::Names(hub.names_of_members(audience, *kind).into_iter().map(|name| (name, 0)).collect())

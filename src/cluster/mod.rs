@@ -259,6 +259,11 @@ pub trait Cluster: Send + Sync + 'static {
     /// The live nodes of one moment, in the order of their numbers.
     async fn lives(&self) -> Result<Vec<Life>>;
 
+    /// The live node of this number. For single calls: where the answer is known already it costs nothing.
+    async fn life(&self, seq: Seq) -> Result<Option<Life>> {
+        Ok(self.lives().await?.into_iter().find(|life| life.seq == seq))
+    }
+
     /// What the directory says of each of `lives` to each of `questions`: first by life, then by question, in their orders.
     /// A life that has ended since has nothing. Costs round trips by hundreds of questions, and by the sizes of what is
     /// listed.

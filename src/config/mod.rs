@@ -3,15 +3,18 @@
 //! This is the only reader of the environment. An empty variable is an unset one, and every variable `X` may be given
 //! as `X_FILE`, the path of a file with the value (without its trailing line break), which is read again on SIGHUP.
 
+mod devices;
 mod locale;
 mod parse;
 mod variables;
 
+use crate::api::device::SocketConfig;
 use crate::api::{CorsOrigins, Secrets, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
 use crate::peer::{AddressHeader, Peers, TrustedProxies};
+use crate::session::ProfileHeartbeats;
 use crate::session::origins::AllowedOrigins;
 use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
@@ -79,6 +82,12 @@ pub struct Config {
     pub plain_http: bool,
     /// Who is believed about where clients are.
     pub peers: Peers,
+    /// What clients of each profile are sent again and again.
+    pub heartbeats: ProfileHeartbeats,
+    /// The device socket; none: there is none.
+    pub unix_socket: Option<SocketConfig>,
+    /// Whether clients of the profile `device` may send documents as to the device socket.
+    pub device_client_actions: bool,
     /// Limits of clients and backends.
     pub limits: Limits,
     /// What is done about a gap.
@@ -120,10 +129,10 @@ impl Config {
                 return Err(faults);
             }
         };
-        Self::parse(raw, faults)
+        Self::parse(raw, &values, faults)
     }
 
-    fn parse(raw: Raw, faults: Faults) -> Result<Self, Faults> {
+    fn parse(raw: Raw, values: &HashMap<String, String>, faults: Faults) -> Result<Self, Faults> {
         let mut read = Reader { faults };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Limits::default();
@@ -176,6 +185,12 @@ impl Config {
             warnings.push(format!(
                 "events are not answered on the WebSocket port, as everybody who reaches {ws_host} could send them: set TOKEN"
             ));
+        }
+        let device_client_actions = read.flag("DEVICE_CLIENT_ACTIONS", raw.device_client_actions);
+        if device_client_actions && profiles.have(Profile::Device) {
+            warnings.push(
+                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody".to_owned(),
+            );
         }
         let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
         let manager_host = read.address("MANAGER_HOST", raw.manager_host, IpAddr::from([127, 0, 0, 1]));
@@ -248,6 +263,9 @@ impl Config {
                 ),
                 proxy_protocol: read.flag("PROXY_PROTOCOL", raw.proxy_protocol),
             },
+            heartbeats: devices::heartbeats(&mut read, raw.heartbeat_interval, raw.heartbeat_message, values),
+            unix_socket: devices::unix_socket(&mut read, raw.unix_socket, raw.unix_socket_mode, raw.unix_socket_strict),
+            device_client_actions,
             limits,
             gap,
             redis: redis_url.map(|url| RedisConfig { url, ..redis }),
@@ -274,10 +292,10 @@ impl Config {
 /// Empty is unset, and `X_FILE` is the file with the value of `X`.
 fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashMap<String, String> {
     variables.retain(|_, value| !value.is_empty());
-    for Variable { name, .. } in VARIABLES {
+    for name in variables::names() {
         let file_name = format!("{name}_FILE");
         let Some(path) = variables.remove(&file_name) else { continue };
-        if variables.contains_key(*name) {
+        if variables.contains_key(&name) {
             faults.add(&file_name, &path, &format!("nothing, as {name} is set: one of the two"));
             continue;
         }
@@ -285,7 +303,7 @@ fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashM
             Ok(value) => {
                 let value = value.trim_end_matches(['\r', '\n']);
                 if !value.is_empty() {
-                    variables.insert((*name).to_owned(), value.to_owned());
+                    variables.insert(name, value.to_owned());
                 }
             }
             Err(error) => faults.add(&file_name, &path, &format!("the path of a readable text file ({error})")),

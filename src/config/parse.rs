@@ -159,6 +159,14 @@ impl Reader {
         })
     }
 
+    /// Permission bits of a file, in octal.
+    pub(super) fn mode(&mut self, name: &str, text: Option<String>, default: u32) -> u32 {
+        self.read(name, text, default, "an octal number from 0 to 0777, such as 0660", |text| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+            u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777)
+        })
+    }
+
     pub(super) fn lease(&mut self, name: &str, text: Option<String>, default: Duration) -> Duration {
         let allowed = format!("a time of at least {SHORTEST_LEASE:?}, such as 10s");
         self.read(name, text, default, &allowed, |text| parse_duration(text).filter(|lease| *lease >= SHORTEST_LEASE))

@@ -2,6 +2,7 @@
 //!
 //! The table in the README is made from here (`carillon config`).
 
+use crate::session::profile::Profile;
 use envconfig::Envconfig;
 
 /// One variable of the environment.
@@ -15,6 +16,29 @@ pub struct Variable {
     pub meaning: &'static str,
 }
 
+/// Variables that a profile may have a value of its own for: that one's name has the profile's at its end.
+const OF_PROFILES: [&str; 2] = ["HEARTBEAT_INTERVAL", "HEARTBEAT_MESSAGE"];
+
+/// The name of the variable for one profile's own value.
+pub(super) fn of_profile(name: &str, profile: Profile) -> String {
+    format!("{name}_{}", profile.as_str().to_ascii_uppercase())
+}
+
+/// The names of all variables that a node reads, those of single profiles too.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    let of_profiles = OF_PROFILES.iter().flat_map(|name| Profile::ALL.map(|profile| of_profile(name, profile)));
+    VARIABLES.iter().map(|variable| variable.name.to_owned()).chain(of_profiles)
+}
+
+/// The meaning, with the names for single profiles where there are such.
+fn explained(name: &str, meaning: &str) -> String {
+    if !OF_PROFILES.contains(&name) {
+        return meaning.to_owned();
+    }
+    let own: Vec<String> = Profile::ALL.iter().map(|profile| format!("`{}`", of_profile(name, *profile))).collect();
+    format!("{meaning} A profile's own value: {}.", own.join(", "))
+}
+
 /// All variables for people: lines, or the README's table.
 pub fn table(markdown: bool) -> String {
     let mut table = String::new();
@@ -22,6 +46,7 @@ pub fn table(markdown: bool) -> String {
         table.push_str("| variable | default | meaning |\n|---|---|---|\n");
     }
     for Variable { name, default, meaning } in VARIABLES {
+        let meaning = explained(name, meaning);
         if markdown {
             let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
             table.push_str(&format!("| `{name}` | {default} | {meaning} |\n"));
@@ -62,10 +87,16 @@ variables! {
     "METRICS_TOKEN" metrics_token "" "The bearer token that `/metrics` asks for. Without it the page is open."
     "MANAGER_PORT" manager_port "" "A port for operators: a WebSocket that takes `{\"method\":\"reload|stop|status|say\",\"say\":…}`. Without it the `carillon` command uses the HTTP port."
     "MANAGER_HOST" manager_host "127.0.0.1" "Address that the management port listens on. Without a token of the HTTP API only operators of this machine are heard there."
-    "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix (`/app=center,/=channel`); the longest prefix wins, on whole path segments. Known are `channel` and `center`."
     "TRUSTED_PROXIES" trusted_proxies "127.0.0.0/8,::1" "Proxies whose word about their clients' addresses counts: IP addresses and networks (`10.0.0.0/8`), separated by commas, or `none`."
     "CLIENT_ADDRESS_HEADER" client_address_header "auto" "The header that they name a client in: `x-real-ip`, `x-forwarded-for`, `none`, or `auto`: X-Real-IP, and X-Forwarded-For where that is missing. It has to be one that they set themselves."
     "PROXY_PROTOCOL" proxy_protocol "false" "Whether connections of trusted proxies to the WebSocket port and the HTTP port begin with a header of the PROXY protocol (version 1 or 2); they must then."
+    "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix (`/app=center,/=channel`); the longest prefix wins, on whole path segments. Known are `channel`, `center` and `device`."
+    "HEARTBEAT_INTERVAL" heartbeat_interval "0, with profile device 60s" "Time between two heartbeats to a client, spread so that not all have theirs at once. 0 sends none, else at least 500ms."
+    "HEARTBEAT_MESSAGE" heartbeat_message "{\"action\":\"hb\"}" "The text of a heartbeat."
+    "UNIX_SOCKET" unix_socket "" "Path of the device socket, a unix socket that backends write JSON documents to. Without it there is none."
+    "UNIX_SOCKET_MODE" unix_socket_mode "0660" "Permission bits of the device socket's file, octal: who may write may push."
+    "UNIX_SOCKET_STRICT" unix_socket_strict "false" "Whether a document that asks for nothing that can be done is answered with `ERR` and the reason, not with `OK`."
+    "DEVICE_CLIENT_ACTIONS" device_client_actions "false" "Whether clients of the profile `device` may send documents as to the device socket. Then each of them can push to everybody."
     "ALLOWED_ORIGINS" allowed_origins "" "Origins (`https://example.org`) that browsers may connect from, separated by commas. Without any, all."
     "CORS_ORIGINS" cors_origins "" "Origins whose pages may call the HTTP APIs, separated by commas, or `*` for all. Without any, all may call the events API and none the actions API."
     "REDIS_URL" redis_url "" "The cluster's Redis: `redis://`, `redis-sentinel://` or `redis-cluster://`, with TLS `rediss://`, `rediss-sentinel://` or `rediss-cluster://`. Without it the node runs alone, its state embedded."

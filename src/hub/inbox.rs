@@ -1,5 +1,6 @@
 //! What a shard is told, and the bound on how much of it may wait.
 
+use super::heartbeat::HeartbeatNumber;
 use super::roster::{AudienceNumber, Numbers};
 use super::socket::{CloseReason, Socket};
 use bytes::Bytes;
@@ -43,7 +44,7 @@ impl Parcel {
 /// One thing a shard is told. Membership changes are at most a few for each connection and caller that waits for its
 /// answer, parcels are bounded by the [`Budget`].
 pub(super) enum Command {
-    Open { counter: u32, audiences: Numbers, greeting: Vec<Bytes> },
+    Open { counter: u32, audiences: Numbers, greeting: Vec<Bytes>, heartbeat: Option<HeartbeatNumber> },
     Attach { counter: u32, socket: Arc<Socket> },
     Join { counter: u32, audience: AudienceNumber },
     Leave { counter: u32, audience: AudienceNumber },

@@ -264,6 +264,10 @@ impl Roster {
         self.numbers.keys().cloned().collect()
     }
 
+    pub(super) fn count_audiences(&self, kind: AudienceKind) -> u64 {
+        self.members.iter().flatten().filter(|members| members.audience.kind == kind).count() as u64
+    }
+
     pub(super) fn audiences(&self, kind: AudienceKind) -> Vec<(Name, u64)> {
         let mut names: Vec<_> = self
             .members

@@ -77,7 +77,7 @@ mod tests {
     use crate::peer::{Peers, is_local};
     use hyper::header::{HeaderName, HeaderValue};
 
-    type Headers = &'static [(&'static str, &'static str)];
+    type Headers<'a> = &'a [(&'a str, &'a str)];
 
     /// A proxy at 10.0.0.1 is asked by `peer`, which sends these headers.
     fn address(header: AddressHeader, peer: &str, headers: &[(&str, &str)]) -> String {
@@ -95,7 +95,7 @@ mod tests {
     fn the_address_is_what_the_nearest_trusted_proxy_says() {
         use AddressHeader::{Auto, ForwardedFor, Ignored, RealIp};
         let (real, forwarded) = ("x-real-ip", "x-forwarded-for");
-        let cases: [(AddressHeader, &str, Headers, &str); 22] = [
+        let cases: [(AddressHeader, &str, Headers<'_>, &str); 22] = [
             (Auto, "192.0.2.1", &[], "192.0.2.1"),
             // Not a proxy: whatever it says is ignored.
             (Auto, "192.0.2.1", &[(real, "198.51.100.1"), (forwarded, "198.51.100.2")], "192.0.2.1"),

@@ -5,6 +5,7 @@
 
 use super::Sessions;
 use super::details::details;
+use super::device;
 use super::member::Member;
 use super::profile::Profile;
 use super::reader;
@@ -48,6 +49,9 @@ pub enum Refusal {
     /// Channels that can't be. 400.
     #[error("{0}")]
     Channels(String),
+    /// A stable device id that can't be. 400.
+    #[error("{0}")]
+    Device(String),
     /// The node has as many connections as it may have. 503.
     #[error("this node has as many connections as it may have")]
     Full,
@@ -62,8 +66,18 @@ pub enum Refusal {
 
 impl Refusal {
     /// What [`label`](Self::label) can be.
-    pub const LABELS: [&str; 9] =
-        ["not_websocket", "malformed", "version", "origin", "path", "channels", "full", "address", "unavailable"];
+    pub const LABELS: [&str; 10] = [
+        "not_websocket",
+        "malformed",
+        "version",
+        "origin",
+        "path",
+        "channels",
+        "device",
+        "full",
+        "address",
+        "unavailable",
+    ];
 
     /// The label `reason` of `carillon_connections_refused_total`.
     pub const fn label(&self) -> &'static str {
@@ -74,6 +88,7 @@ impl Refusal {
             Self::Origin(_) => "origin",
             Self::Path(_) => "path",
             Self::Channels(_) => "channels",
+            Self::Device(_) => "device",
             Self::Full => "full",
             Self::Crowded(_) => "address",
             Self::Unavailable(_) => "unavailable",
@@ -83,7 +98,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Malformed(_) | Self::Channels(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
             Self::Origin(_) => StatusCode::FORBIDDEN,
             Self::Path(_) => StatusCode::NOT_FOUND,
             Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -110,7 +125,7 @@ impl Refusal {
             Self::Full | Self::Crowded(_) | Self::Unavailable(_) => {
                 set(header::RETRY_AFTER, RETRY_AFTER);
             }
-            Self::Malformed(_) | Self::Origin(_) | Self::Path(_) | Self::Channels(_) => {}
+            Self::Malformed(_) | Self::Origin(_) | Self::Path(_) | Self::Channels(_) | Self::Device(_) => {}
         }
         response
     }
@@ -160,9 +175,12 @@ impl Asked {
         };
         let query = Query::parse(request.uri().query().unwrap_or_default().as_bytes())
             .map_err(|error| Refusal::Channels(error.to_string()))?;
-        let audiences = channels(&query, sessions.limits.max_channels)?;
+        let mut audiences = channels(&query, sessions.limits.max_channels)?;
+        if profile == Profile::Device {
+            audiences.extend(device::stable_id(&query).map_err(Refusal::Device)?.map(Audience::device));
+        }
         let details = details(profile, address, &query, &sessions.token_param);
-        let opening = Opening { details, audiences };
+        let opening = Opening { details, audiences, heartbeat: sessions.heartbeats.of(profile) };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
@@ -248,7 +266,7 @@ fn channels(query: &Query, at_most: usize) -> Result<Vec<Audience>, Refusal> {
 }
 
 /// A client's value as a message shows it: its beginning.
-fn shown(value: &[u8]) -> String {
+pub(super) fn shown(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -329,6 +347,7 @@ mod tests {
             (Refusal::Origin(String::new()), 403),
             (Refusal::Path(String::new()), 404),
             (Refusal::Channels(String::new()), 400),
+            (Refusal::Device(String::new()), 400),
             (Refusal::Full, 503),
             (Refusal::Crowded(IpAddr::from([192, 0, 2, 1])), 429),
             (Refusal::Unavailable(String::new()), 503),

@@ -7,6 +7,8 @@
 //! | `reader` | the task of one connection: reads, answers, ends it |
 //! | `decoder`, `frame`, `message` | a client's bytes as events: bytes first, frames after |
 //! | `details` | what the directory is told of a connection, its connect query without tokens |
+//! | `device` | the stable id that a device may bring, and documents that it may send |
+//! | `heartbeats` | which heartbeat the clients of each profile get |
 //! | `plain` | requests on this port that are no handshake, where the node answers them |
 //! | [`profile`], [`profiles`] | what a client's messages mean, and which client has which rules |
 //! | [`origins`] | which web pages may connect |
@@ -17,8 +19,10 @@
 pub mod close;
 mod decoder;
 mod details;
+mod device;
 mod frame;
 pub mod handshake;
+mod heartbeats;
 mod member;
 pub mod message;
 pub mod origins;
@@ -33,13 +37,16 @@ use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
 use crate::peer::{Peers, Places};
 use handshake::Refusal;
+use heartbeats::Heartbeats;
 use origins::AllowedOrigins;
 use profiles::Profiles;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use std::sync::Arc;
 use tokio::sync::watch;
 
+pub use device::ClientDocuments;
 pub use handshake::upgrade;
+pub use heartbeats::ProfileHeartbeats;
 pub use plain::{PlainHttp, PortAnswer};
 pub use serve::serve;
 
@@ -57,6 +64,10 @@ pub struct Settings {
     /// Who answers requests on the WebSocket port that are no handshake, where the path's profile is `center`; none: they are
     /// refused as everywhere else.
     pub plain_http: Option<PlainHttp>,
+    /// What clients of each profile are sent again and again.
+    pub heartbeats: ProfileHeartbeats,
+    /// Who carries out the documents that clients of the profile `device` send; none: they are ignored.
+    pub client_documents: Option<ClientDocuments>,
     /// Whether the node takes no more clients, as it is about to stop.
     pub closed: watch::Receiver<bool>,
 }
@@ -70,6 +81,7 @@ pub struct Sessions {
     /// What PHP makes of the token parameter's name.
     token_param: String,
     places: Arc<Places>,
+    heartbeats: Heartbeats,
     refused: IntCounterVec,
     received: IntCounter,
 }
@@ -98,7 +110,8 @@ impl Sessions {
         registry.register(Box::new(received.clone()))?;
         let token_param = crate::query::plain_name(&settings.token_param);
         let places = Places::new(limits.max_connections_per_address);
-        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, places, refused, received }))
+        let heartbeats = Heartbeats::set(&hub, &settings.heartbeats);
+        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, places, heartbeats, refused, received }))
     }
 
     /// A connection's id as its client is told it, in this life of the node.

@@ -9,6 +9,7 @@ use super::profile::Effect;
 use crate::hub::{CloseReason, Socket, frame};
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::upgrade::UpgradeFut;
+use futures_util::future::BoxFuture;
 use hyper::upgrade::Parts;
 use hyper_util::rt::TokioIo;
 use prometheus::IntCounter;
@@ -52,8 +53,16 @@ enum Turn {
     Replied(oneshot::Receiver<()>),
     /// The hub has the client's last frames.
     Ended(oneshot::Receiver<()>),
+    /// The client's documents are being carried out; a turn follows. Boxed, as few connections ever have it.
+    Carrying(Box<Carrying>),
     /// The stream is at its end, or broken.
     Lost,
+}
+
+/// Documents of a client, on their way.
+struct Carrying {
+    documents: BoxFuture<'static, ()>,
+    then: Turn,
 }
 
 /// Serves a connection whose handshake is being answered, until it is over.
@@ -64,6 +73,12 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
         loop {
             match turn {
                 Turn::Wait => {}
+                Turn::Carrying(mut carrying) => {
+                    // One read's documents at a time: who sends more than is carried out is not read from.
+                    carrying.documents.as_mut().await;
+                    turn = carrying.then;
+                    continue;
+                }
                 Turn::Replied(written) => {
                     // An error: the hub has closed the connection and will end the stream, which the next read finds.
                     let _ = written.await;
@@ -128,12 +143,15 @@ impl Session {
         self.member.sessions().received.inc_by(bytes.len() as u64);
         let (profile, id) = (self.member.profile(), self.member.spelled_id());
         let max_message = self.member.sessions().limits.max_message;
-        let mut replies = Vec::new();
+        let carries = self.member.sessions().settings.client_documents.is_some();
+        let (mut replies, mut documents) = (Vec::new(), Vec::new());
         let flow = self.decoder.decode(bytes, max_message, |event| {
             match event {
                 Event::Message(message) => match profile.on_message(id, message) {
                     Effect::Ignored => {}
                     Effect::Reply(opcode, payload) => replies.push(frame::message(opcode, &payload)),
+                    Effect::Document(document) if carries => documents.push(Bytes::copy_from_slice(document)),
+                    Effect::Document(_) => {}
                 },
                 Event::Ping(payload) => replies.push(frame::pong(payload)),
                 Event::Pong => {}
@@ -144,7 +162,7 @@ impl Session {
             }
             ControlFlow::Continue(())
         });
-        match flow {
+        let turn = match flow {
             Ok(ControlFlow::Continue(())) if replies.is_empty() => Turn::Wait,
             Ok(ControlFlow::Continue(())) => Turn::Replied(self.member.send(joined(replies))),
             Ok(ControlFlow::Break(())) => Turn::Ended(self.member.end(joined(replies), CloseReason::Client)),
@@ -152,6 +170,12 @@ impl Session {
                 replies.push(frame::close(violation.code(), &violation.to_string()));
                 Turn::Ended(self.member.end(joined(replies), violation.into()))
             }
+        };
+        match &self.member.sessions().settings.client_documents {
+            Some(carry_out) if !documents.is_empty() => {
+                Turn::Carrying(Box::new(Carrying { documents: carry_out(documents), then: turn }))
+            }
+            _ => turn,
         }
     }
 

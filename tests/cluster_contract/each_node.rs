@@ -157,7 +157,16 @@ pub(crate) async fn what_each_node_holds_is_told_node_by_node(a: Node, b: Node) 
             if here(node, &[&third]) > 0 {
                 users.push((name("bob"), 1));
             }
+            assert_eq!(ask(Question::AudienceCount(AudienceKind::User)).await, Answer::Count(users.len() as u64));
             assert_eq!(ask(Question::Audiences(AudienceKind::User)).await, Answer::Names(users));
+            for (kind, members) in [
+                (AudienceKind::User, &[&first, &second, &third][..]),
+                (AudienceKind::Group, &[&first, &third]),
+                (AudienceKind::Device, &[]),
+            ] {
+                let Answer::Ids(ids) = ask(Question::MemberIdsOfAll(kind)).await else { panic!() };
+                assert_eq!(ids.into_iter().collect::<BTreeSet<u32>>(), on(node, members), "{kind}");
+            }
             let mut users = Vec::new();
             if here(node, &[&first]) > 0 {
                 users.push((name("ann"), 0));
@@ -238,13 +247,19 @@ pub(crate) async fn long_lists_are_told_whole(a: Node, b: Node) {
     let crowd = group("crowd");
     let mut counters = BTreeSet::new();
     for number in 0..MANY {
-        let audiences = vec![crowd.clone(), user(&format!("user {number}"))];
-        let opening = Opening { details: r#"{"query":{"x":"1"}}"#.into(), audiences };
+        let audiences = vec![crowd.clone(), group(&(number / 3).to_string()), user(&format!("user {number}"))];
+        let opening = Opening { details: r#"{"query":{"x":"1"}}"#.into(), audiences, heartbeat: None };
         counters.insert(a.hub.open(opening, |_| Vec::new()).unwrap().counter());
     }
     a.cluster.settle(&[]).await.unwrap();
     let ask = async |question| b.look(question).await.remove(&a.seq()).unwrap();
-    for question in [Question::ConnectionIds, Question::MemberIds(crowd.clone())] {
+    for question in [
+        Question::ConnectionIds,
+        Question::MemberIds(crowd.clone()),
+        // Many small ones; a large one with small ones that have the same members.
+        Question::MemberIdsOfAll(AudienceKind::User),
+        Question::MemberIdsOfAll(AudienceKind::Group),
+    ] {
         let Answer::Ids(ids) = ask(question).await else { panic!() };
         assert_eq!((ids.len(), ids.into_iter().collect()), (MANY as usize, counters.clone()));
     }
@@ -272,4 +287,16 @@ pub(crate) async fn more_acts_and_questions_than_fit_one_message(a: Node, b: Nod
     let own = lives.iter().position(|life| life.seq == a.seq()).unwrap();
     let expected: Vec<Answer> = (0..700).map(|number| Answer::Count(u64::from(number < 600))).collect();
     assert_eq!(answers[own], expected);
+}
+
+pub(crate) async fn a_life_is_known_by_its_number(a: Node, b: Node) {
+    let lives = a.cluster.lives().await.unwrap();
+    // A second time it may come from what is known already.
+    for node in [&a, &b, &a, &b] {
+        for life in &lives {
+            assert_eq!(node.cluster.life(life.seq).await, Ok(Some(*life)));
+        }
+        let unused = (1..).filter_map(Seq::new).find(|seq| lives.iter().all(|life| life.seq != *seq)).unwrap();
+        assert_eq!(node.cluster.life(unused).await, Ok(None));
+    }
 }

@@ -89,6 +89,11 @@ pub fn by_node(reply: &Value, event: &str) -> BTreeMap<String, Value> {
     values.iter().map(|(node, value)| (node.clone(), value.clone())).collect()
 }
 
+/// What a refused call is answered, byte for byte.
+pub fn refusal(why: &str) -> String {
+    format!("{{\n    \"code\": 1,\n    \"msg\": \"{why}\",\n    \"data\": []\n}}\n")
+}
+
 /// The request that gives an event its parameters one way: a query and a body.
 pub fn call(event: &str, parameters: &Value, order: &[&str], way: Way) -> (String, String) {
     let given = parameters.as_object().unwrap();

@@ -1,7 +1,7 @@
 //! The harness of the end-to-end tests: real nodes, a real Redis, real sockets.
 //!
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
-//! - [`http`] and [`api`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
+//! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
 //! - [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
 //!
@@ -17,6 +17,7 @@
 
 pub mod api;
 pub mod census;
+pub mod device;
 pub mod events;
 pub mod eventually;
 pub mod fleet;

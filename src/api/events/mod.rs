@@ -1,18 +1,22 @@
 //! The events API, `/?event=…`: one call may name many events, and each has a value on each node.
 //!
 //! [`parameters`] reads what a call was given, [`table`] knows the events, [`plan`] makes of each what is asked of the
-//! nodes, [`windows`] asks it in few rounds, [`value`] and [`reply`] write what came of it. [`php`] has the conversions
+//! nodes, [`windows`] asks it in few rounds, [`meaning`] reads the answers, [`value`] and [`reply`] write what came of it. [`php`] has the conversions
 //! that the events' clients count on.
 
+mod meaning;
 mod parameters;
 mod php;
 mod plan;
 mod reply;
 mod table;
+#[cfg(test)]
+mod tests;
 mod value;
 mod windows;
 
 use super::answer::Answer;
+use crate::cluster::Life;
 use crate::service::Service;
 use indexmap::IndexMap;
 use parameters::Fault;
@@ -59,12 +63,7 @@ pub(super) async fn call(service: &Service, parameters: &Parameters<'_>, scope: 
 /// The events of a call: each spelling once, in the order of its first time.
 type Planned<'a> = IndexMap<&'a str, Result<Plan, Fault>>;
 
-fn plan_all<'a>(
-    service: &Service,
-    parameters: &Parameters<'_>,
-    events: &'a [String],
-    lives: &[crate::cluster::Life],
-) -> Planned<'a> {
+fn plan_all<'a>(service: &Service, parameters: &Parameters<'_>, events: &'a [String], lives: &[Life]) -> Planned<'a> {
     let mut planned = Planned::new();
     for event in events {
         planned.entry(event).or_insert_with(|| {
@@ -78,7 +77,7 @@ fn plan_all<'a>(
 /// Carries out those that can be; the values of each spelling.
 async fn carry_out(
     service: &Service,
-    lives: &[crate::cluster::Life],
+    lives: &[Life],
     events: &[String],
     planned: Planned<'_>,
     fault: impl Fn(&str, &Fault) -> String,

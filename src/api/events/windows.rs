@@ -4,24 +4,25 @@
 //! a message goes to is looked up before the acts among which it is sent; where one of them may have changed the groups,
 //! they are carried out first.
 
-use super::plan::{Codes, NotDone, Plan, to_groups};
+use super::meaning::{Codes, NotDone};
+use super::plan::{Plan, to_groups};
 use super::value::Value;
 use crate::cluster::{Act, Answer, Life, Outcome, Question};
-use crate::model::{Audience, Error, Name, Push};
+use crate::model::{Audience, ConnectionId, Error, Name, Push, Target};
 use crate::service::{Dialect, Service};
 use indexmap::IndexSet;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What the acts of one window may weigh: payloads, names and ids of those who are left out. A repeated event counts each
-/// time, as each is an act of its own.
-const WINDOW_BYTES: usize = 4 << 20;
+/// What the acts that are handed over at once may weigh, which each take memory of their own: a repeated event as often as
+/// it is repeated. More go one after the other.
+const MOST_BYTES: usize = 4 << 20;
 
-/// What an act weighs beside that.
-const ACT_BYTES: usize = 64;
+/// What an act, and each name in it, weighs beside its bytes.
+const OVERHEAD: usize = 64;
 
 /// The values of planned events, each with one for every life.
-pub(super) struct Batch<'a> {
+struct Batch<'a> {
     service: &'a Service,
     lives: &'a [Life],
     plans: &'a [Plan],
@@ -39,8 +40,6 @@ enum Window {
         events: Vec<usize>,
         /// Whether one of them may change who is in what.
         changes: bool,
-        /// What they weigh.
-        bytes: usize,
     },
 }
 
@@ -60,44 +59,36 @@ impl Batch<'_> {
     /// Takes one event into the window, after what had to be done before it.
     async fn take(&mut self, step: usize) {
         let plan = &self.plans[step];
-        match (plan, &self.window) {
+        let fits = match (plan, &self.window) {
             (Plan::Known(known), _) => {
                 self.values[step] = vec![(*known).into(); self.lives.len()];
                 return;
             }
-            (Plan::Read(..), Window::Reads(_)) => {}
+            (Plan::Read(..), Window::Reads(_)) | (Plan::Act(..), Window::Acts { .. }) => true,
+            (Plan::SendToGroupsOf(..), Window::Acts { changes, .. }) => !changes,
             (Plan::Read(..), Window::Acts { .. }) | (Plan::Act(..) | Plan::SendToGroupsOf(..), Window::Reads(_)) => {
-                self.flush().await;
+                false
             }
-            (Plan::Act(..), Window::Acts { bytes, .. }) => {
-                if *bytes > WINDOW_BYTES {
-                    self.flush().await;
-                }
-            }
-            (Plan::SendToGroupsOf(..), Window::Acts { changes, bytes, .. }) => {
-                if *changes || *bytes > WINDOW_BYTES {
-                    self.flush().await;
-                }
+        };
+        if !fits {
+            self.flush().await;
+            if !matches!(plan, Plan::Read(..)) {
+                self.window = Window::Acts { events: Vec::new(), changes: false };
             }
         }
-        match (plan, &mut self.window) {
-            (Plan::Known(_), _) => {}
-            (Plan::Read(..), Window::Reads(events)) => {
+        match &mut self.window {
+            Window::Reads(events) => {
+                // What was asked already in this window has the same answer.
                 events.insert(step);
             }
-            (Plan::Act(..) | Plan::SendToGroupsOf(..), Window::Acts { events, changes, bytes }) => {
+            Window::Acts { events, changes } => {
                 events.push(step);
                 *changes |= plan.changes();
-                *bytes += plan.weight();
-            }
-            (Plan::Read(..), window @ Window::Acts { .. }) => *window = Window::Reads(IndexSet::from([step])),
-            (Plan::Act(..) | Plan::SendToGroupsOf(..), window @ Window::Reads(_)) => {
-                *window = Window::Acts { events: vec![step], changes: plan.changes(), bytes: plan.weight() };
             }
         }
     }
 
-    /// Does what waits in the window.
+    /// Does what waits in the window, and leaves one for reads.
     async fn flush(&mut self) {
         match std::mem::replace(&mut self.window, Window::Reads(IndexSet::new())) {
             Window::Reads(events) => self.read(events).await,
@@ -119,7 +110,7 @@ impl Batch<'_> {
                 Ok(answers) => {
                     let of_life =
                         |answers: &Vec<Arc<Answer>>| place.and_then(|at| Some(meaning.value(answers.get(at)?)));
-                    // A question has an answer from each life; none would be an empty list's.
+                    // The directory has an answer of each life to each question, so that nothing is left out.
                     answers.iter().map(|answers| of_life(answers).unwrap_or(Value::Number(0))).collect()
                 }
                 Err(error) => vec![Value::Fault(not_available(error)); self.lives.len()],
@@ -139,35 +130,43 @@ impl Batch<'_> {
 
     async fn act(&mut self, events: Vec<usize>) {
         let groups = self.look_up_groups(&events).await;
-        let (mut acts, mut acting) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
+        let mut acts = Acts::default();
         for event in events {
-            let act = match &self.plans[event] {
-                Plan::Act(act, codes) => Ok(Some((act.clone(), *codes))),
-                Plan::SendToGroupsOf(question, message, exclude) => match &groups {
-                    Ok(groups) => {
-                        let act = to_groups(groups.of(question), message.clone(), exclude.clone());
-                        Ok(act.map(|act| (act, Codes::Count)))
+            let (act, codes) = match (&self.plans[event], &groups) {
+                (Plan::Act(act, codes), _) => (act.clone(), *codes),
+                (Plan::SendToGroupsOf(question, message, exclude), Ok(groups)) => {
+                    match to_groups(groups.of(question), message.clone(), exclude.clone()) {
+                        Some(act) => (act, Codes::Count),
+                        None => {
+                            self.values[event] = vec![Value::Number(0); self.lives.len()];
+                            continue;
+                        }
                     }
-                    Err(error) => Err(Value::Fault(not_accepted(error))),
-                },
-                Plan::Known(_) | Plan::Read(..) => continue,
-            };
-            match act {
-                Ok(Some((act, codes))) => {
-                    acting.push((event, codes, is_push(&act)));
-                    acts.push(act);
                 }
-                Ok(None) => self.values[event] = vec![Value::Number(0); self.lives.len()],
-                Err(fault) => self.values[event] = vec![fault; self.lives.len()],
+                (Plan::SendToGroupsOf(..), Err(error)) => {
+                    self.values[event] = vec![Value::Fault(not_accepted(error)); self.lives.len()];
+                    continue;
+                }
+                (Plan::Known(_) | Plan::Read(..), _) => continue,
+            };
+            acts.bytes += weight(&act);
+            acts.of_events.push((event, codes));
+            acts.acts.push(act);
+            if acts.bytes > MOST_BYTES {
+                self.hand_over(std::mem::take(&mut acts)).await;
             }
         }
+        self.hand_over(acts).await;
+    }
+
+    async fn hand_over(&mut self, Acts { acts, of_events, .. }: Acts) {
         if acts.is_empty() {
             return;
         }
         let outcomes = self.service.act(Dialect::Events, self.lives, &acts).await;
-        for (at, (event, codes, is_push)) in acting.into_iter().enumerate() {
-            let nothing = acts[at].nobody();
-            let values = outcomes.iter().map(|outcomes| value(codes, is_push, outcomes.get(at).unwrap_or(&nothing)));
+        for (at, ((event, codes), act)) in of_events.into_iter().zip(&acts).enumerate() {
+            let nothing = act.nobody();
+            let values = outcomes.iter().map(|outcomes| value(codes, act, outcomes.get(at).unwrap_or(&nothing)));
             self.values[event] = values.collect();
         }
     }
@@ -187,6 +186,14 @@ impl Batch<'_> {
         let groups = groups.collect();
         Ok(Groups { questions: questions.into_iter().cloned().collect(), groups })
     }
+}
+
+/// Acts that are handed over at once, each with its event and what its outcome means to that.
+#[derive(Default)]
+struct Acts {
+    acts: Vec<Act>,
+    of_events: Vec<(usize, Codes)>,
+    bytes: usize,
 }
 
 /// What was looked up for messages to groups.
@@ -222,9 +229,9 @@ fn is_push(act: &Act) -> bool {
 }
 
 /// What a node's outcome is to the event.
-fn value(codes: Codes, is_push: bool, outcome: &Outcome) -> Value {
+fn value(codes: Codes, act: &Act, outcome: &Outcome) -> Value {
     codes.value(outcome).unwrap_or_else(|why| match why {
-        NotDone::Trouble(why) if is_push => Value::Fault(format!("push not accepted: {why}")),
+        NotDone::Trouble(why) if is_push(act) => Value::Fault(format!("push not accepted: {why}")),
         NotDone::Trouble(why) => Value::Fault(format!("not available: {why}")),
         NotDone::Limit(why) => Value::Fault(why.to_owned()),
     })
@@ -248,26 +255,24 @@ impl Plan {
             Self::Known(_) | Self::Read(..) | Self::SendToGroupsOf(..) => false,
         }
     }
+}
 
-    /// Bytes of memory that carrying it out takes, roughly.
-    fn weight(&self) -> usize {
-        let named =
-            |audiences: &[Audience]| audiences.iter().map(|it| it.name.as_str().len() + ACT_BYTES).sum::<usize>();
-        let exclusions = |connections: usize, users: &[Name]| {
-            connections * size_of::<u64>() + users.iter().map(|user| user.as_str().len() + ACT_BYTES).sum::<usize>()
+/// Bytes of memory that an act takes, roughly.
+fn weight(act: &Act) -> usize {
+    let audiences = |all: &[Audience]| all.iter().map(|it| it.name.as_str().len() + OVERHEAD).sum::<usize>();
+    let push = |push: &Push| {
+        let target = match &push.target {
+            Target::Audiences(all) => audiences(all),
+            Target::All | Target::Audience(_) | Target::Connection(_) => 0,
         };
-        let pushed = |push: &Push| push.payload.len() + exclusions(push.exclude.connections.len(), &push.exclude.users);
-        ACT_BYTES
-            + match self {
-                Self::Act(Act::Deliver(push) | Act::DeliverToOne(push), _) => pushed(push),
-                Self::Act(Act::DeliverToOneOfEach { payload, .. }, _) => payload.len(),
-                Self::Act(Act::Join { audiences, .. } | Act::Leave { audiences, .. }, _) => named(audiences),
-                Self::SendToGroupsOf(_, message, exclude) => {
-                    message.len() + exclusions(exclude.connections.len(), &exclude.users)
-                }
-                Self::Act(Act::Close { .. } | Act::LeaveAll { .. } | Act::Bind { .. }, _)
-                | Self::Known(_)
-                | Self::Read(..) => 0,
-            }
-    }
+        let users = push.exclude.users.iter().map(|user| user.as_str().len() + OVERHEAD).sum::<usize>();
+        push.payload.len() + target + users + push.exclude.connections.len() * size_of::<ConnectionId>()
+    };
+    OVERHEAD
+        + match act {
+            Act::Deliver(it) | Act::DeliverToOne(it) => push(it),
+            Act::DeliverToOneOfEach { payload, .. } => payload.len(),
+            Act::Join { audiences: all, .. } | Act::Leave { audiences: all, .. } => audiences(all),
+            Act::Close { .. } | Act::LeaveAll { .. } | Act::Bind { .. } => 0,
+        }
 }

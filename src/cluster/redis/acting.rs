@@ -13,7 +13,7 @@ use super::reading::lost;
 use super::wire::Command;
 use crate::cluster::acts::Subject;
 use crate::cluster::{Act, Life, Outcome};
-use crate::model::{Audience, ConnectionId, Error, NodeId, Result, Seq};
+use crate::model::{Audience, ConnectionId, Error, NodeId, Result, Seq, Target};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::collections::{BTreeSet, HashMap};
@@ -24,7 +24,7 @@ use std::time::Duration;
 /// Acts in one list.
 const LIST: usize = 256;
 
-/// Bytes of payloads in one list; a single larger one still goes.
+/// Bytes of payloads and names in one list; a single act with more still goes.
 const LIST_BYTES: usize = 1 << 20;
 
 /// How often a look is taken that finds Redis emptied in its midst.
@@ -52,7 +52,7 @@ fn lists(acts: &[Act]) -> Vec<Range<usize>> {
     let mut all = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (at, act) in acts.iter().enumerate() {
-        let size = payload(act);
+        let size = payload(act) + named(act);
         if at > start && (at - start >= LIST || bytes + size > LIST_BYTES) {
             all.push(start..at);
             (start, bytes) = (at, 0);
@@ -70,6 +70,20 @@ fn payload(act: &Act) -> usize {
         Act::Deliver(push) | Act::DeliverToOne(push) => push.payload.len(),
         Act::DeliverToOneOfEach { payload, .. } => payload.len(),
         Act::Close { .. } | Act::Join { .. } | Act::Leave { .. } | Act::LeaveAll { .. } | Act::Bind { .. } => 0,
+    }
+}
+
+/// Bytes of the names and ids in an act, which a message of hundreds of acts carries hundreds of times.
+fn named(act: &Act) -> usize {
+    let audiences = |all: &[Audience]| all.iter().map(|audience| audience.name.as_str().len()).sum::<usize>();
+    match act {
+        Act::Deliver(push) | Act::DeliverToOne(push) => {
+            let target = if let Target::Audiences(all) = &push.target { audiences(all) } else { 0 };
+            let users = push.exclude.users.iter().map(|user| user.as_str().len()).sum::<usize>();
+            target + users + push.exclude.connections.len() * size_of::<ConnectionId>()
+        }
+        Act::Join { audiences: all, .. } | Act::Leave { audiences: all, .. } => audiences(all),
+        Act::Close { .. } | Act::LeaveAll { .. } | Act::Bind { .. } | Act::DeliverToOneOfEach { .. } => 0,
     }
 }
 
@@ -115,6 +129,15 @@ impl Core {
             }
         }
         Err(lost())
+    }
+
+    /// The live node of this number. The copy of the leases will do: a registration is of one life for ever, and who acts on
+    /// the answer finds out whether it still stands. A miss reads them again.
+    pub(super) async fn life(&self, seq: Seq) -> Result<Option<Life>> {
+        if let Some(id) = self.leases.copy().of(seq).and_then(|registration| self.life_ids.get(registration)) {
+            return Ok(Some(Life { seq, id }));
+        }
+        Ok(self.lives().await?.into_iter().find(|life| life.seq == seq))
     }
 
     /// Asks whoever must act, and waits for all of them; what is counted is summed up.
@@ -324,7 +347,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Push, Target};
+    use crate::model::{Exclusions, Name, Push};
 
     fn text(bytes: usize) -> Act {
         Act::Deliver(Push::text(Target::All, "x".repeat(bytes)))
@@ -336,6 +359,10 @@ mod tests {
         assert_eq!(lists(&vec![text(0); LIST + 1]), [0..LIST, LIST..LIST + 1]);
         let large = [text(LIST_BYTES + 1), text(1), text(LIST_BYTES), text(0)];
         assert_eq!(lists(&large), [0..1, 1..2, 2..4]);
+        let users = (0..LIST_BYTES / 10).map(|n| Name::new(&format!("{n:>10}")).unwrap()).collect();
+        let exclude = Exclusions { users, connections: Vec::new() };
+        let without = Act::Deliver(Push { exclude, ..Push::text(Target::All, "x") });
+        assert_eq!(lists(&[without.clone(), without]), [0..1, 1..2]);
     }
 
     #[test]
