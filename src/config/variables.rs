@@ -85,7 +85,7 @@ variables! {
     "HTTP_PARAM" http_param "token" "Name of the query parameter that holds the token. `Authorization: Bearer` is taken as well."
     "METRICS_PORT" metrics_port "" "A port of its own for `/metrics`, `/livez` and `/readyz`."
     "METRICS_TOKEN" metrics_token "" "The bearer token that `/metrics` asks for. Without it the page is open."
-    "MANAGER_PORT" manager_port "" "A port for operators: a WebSocket that takes `{\"method\":\"reload|stop|status|say\",\"say\":…}`. Without it the `carillon` command uses the HTTP port."
+    "MANAGER_PORT" manager_port "" "A port for operators: a WebSocket that takes `{\"method\":\"status\"}`, and `reload`, `stop` and `say`. Without it the `carillon` command uses the HTTP port."
     "MANAGER_HOST" manager_host "127.0.0.1" "Address that the management port listens on. Without a token of the HTTP API only operators of this machine are heard there."
     "TRUSTED_PROXIES" trusted_proxies "127.0.0.0/8,::1" "Proxies whose word about their clients' addresses counts: IP addresses and networks (`10.0.0.0/8`), separated by commas, or `none`."
     "CLIENT_ADDRESS_HEADER" client_address_header "auto" "The header that they name a client in: `x-real-ip`, `x-forwarded-for`, `none`, or `auto`: X-Real-IP, and X-Forwarded-For where that is missing. It has to be one that they set themselves."
