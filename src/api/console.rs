@@ -52,6 +52,10 @@ pub(super) struct Console {
 }
 
 impl Console {
+    pub(super) fn facts(&self) -> &NodeFacts {
+        &self.facts
+    }
+
     pub(super) fn new(facts: NodeFacts) -> Self {
         Self { facts, began: Instant::now(), assets: Assets::new() }
     }

@@ -21,6 +21,11 @@ impl Tokens {
         self.0.is_empty()
     }
 
+    /// One of them, for a client on the node's own machine to present.
+    pub(crate) fn first(&self) -> Option<&[u8]> {
+        self.0.first().map(AsRef::as_ref)
+    }
+
     /// Whether `presented` is one of them. Takes as long whichever it is and wherever it differs; only its length shows.
     pub fn accept(&self, presented: &[u8]) -> bool {
         let any = self.0.iter().fold(Choice::from(0), |any, token| any | token.ct_eq(presented));

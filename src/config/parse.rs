@@ -137,7 +137,7 @@ impl Reader {
     pub(super) fn other_port(&mut self, name: &str, text: String, others: &[u16]) -> u16 {
         let port = self.port(name, Some(text.clone()), 0);
         if port != 0 && others.contains(&port) {
-            self.faults.add(name, &text, "a port that is not WS_PORT or HTTP_PORT");
+            self.faults.add(name, &text, "a port that is not WS_PORT or HTTP_PORT, nor that of another variable");
         }
         port
     }

@@ -13,13 +13,14 @@ use super::sign_in;
 use crate::auth::Rejection;
 use crate::hub::Opening;
 use crate::model::{Audience, Name};
+use crate::peer::Crowded;
 use crate::query::Query;
 use bytes::Bytes;
 use fastwebsockets::WebSocketError;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -65,6 +66,10 @@ pub enum Refusal {
     /// The node has as many connections as it may have. 503.
     #[error("this node has as many connections as it may have")]
     Full,
+    /// The client's address has as many connections as it may have. 429 (RFC 6585, section 4): another node would have no
+    /// other answer, so it is not the 503 that a load balancer passes on to the next.
+    #[error("{0} has as many connections as one address may have")]
+    Crowded(IpAddr),
     /// The cluster did not confirm the connection. 503.
     #[error("connection can't be registered: {0}")]
     Unavailable(String),
@@ -72,7 +77,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// What [`label`](Self::label) can be.
-    pub const LABELS: [&str; 11] = [
+    pub const LABELS: [&str; 12] = [
         "not_websocket",
         "malformed",
         "version",
@@ -83,6 +88,7 @@ impl Refusal {
         "channels",
         "device",
         "full",
+        "address",
         "unavailable",
     ];
 
@@ -99,6 +105,7 @@ impl Refusal {
             Self::Channels(_) => "channels",
             Self::Device(_) => "device",
             Self::Full => "full",
+            Self::Crowded(_) => "address",
             Self::Unavailable(_) => "unavailable",
         }
     }
@@ -109,6 +116,7 @@ impl Refusal {
             Self::Malformed(_) | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
             Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) => StatusCode::FORBIDDEN,
             Self::Path(_) => StatusCode::NOT_FOUND,
+            Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Full | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -132,7 +140,7 @@ impl Refusal {
                 set(header::UPGRADE, "websocket");
                 set(header::SEC_WEBSOCKET_VERSION, "13");
             }
-            Self::Full | Self::Unavailable(_) => {
+            Self::Full | Self::Crowded(_) | Self::Unavailable(_) => {
                 set(header::RETRY_AFTER, RETRY_AFTER);
             }
             Self::Malformed(_)
@@ -164,13 +172,14 @@ fn error_auth() -> Response<Bytes> {
 /// `serve_connection(…).with_upgrades()` over a `TokioIo<TcpStream>`. If the future is dropped, as hyper does when the
 /// client goes away, nothing of the connection remains.
 pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Sessions>) -> Response<Bytes> {
-    let asked = Asked::read(request, peer, sessions);
+    let address = sessions.settings.peers.address(peer, request.headers());
+    let asked = Asked::read(request, address, sessions);
     let answer = match asked {
         Ok(asked) => asked.grant(sessions).await,
         Err(refusal) => Err(refusal),
     };
     answer.unwrap_or_else(|refusal| {
-        tracing::debug!(%peer, reason = refusal.label(), "websocket handshake refused: {refusal}");
+        tracing::debug!(%address, %peer, reason = refusal.label(), "websocket handshake refused: {refusal}");
         sessions.refused.with_label_values(&[refusal.label()]).inc();
         refusal.response()
     })
@@ -181,11 +190,12 @@ struct Asked {
     response: Response<Bytes>,
     upgrade: UpgradeFut,
     profile: Profile,
+    address: IpAddr,
     opening: Opening,
 }
 
 impl Asked {
-    fn read<B>(mut request: Request<B>, peer: SocketAddr, sessions: &Sessions) -> Result<Self, Refusal> {
+    fn read<B>(mut request: Request<B>, address: IpAddr, sessions: &Sessions) -> Result<Self, Refusal> {
         check(&request)?;
         if *sessions.settings.closed.borrow() {
             return Err(Refusal::Unavailable("node is stopping".to_owned()));
@@ -209,20 +219,21 @@ impl Asked {
             audiences.extend(device::stable_id(&query).map_err(Refusal::Device)?.map(Audience::device));
         }
         let hidden = [sessions.token_param.as_str(), sign_in.parameter.as_str()];
-        let details = details(profile, peer.ip(), &query, hidden, claims.as_ref());
+        let details = details(profile, address, &query, hidden, claims.as_ref());
         let opening = Opening { details, audiences, heartbeat: sessions.heartbeats.of(profile) };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
         })?;
-        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, opening })
+        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, address, opening })
     }
 
     /// Hub first, then the cluster, then the answer.
     async fn grant(self, sessions: &Arc<Sessions>) -> Result<Response<Bytes>, Refusal> {
-        let Self { response, upgrade, profile, opening } = self;
+        let Self { response, upgrade, profile, address, opening } = self;
         let audiences = opening.audiences.clone();
-        let member = Member::open(sessions.clone(), profile, opening).map_err(|_| Refusal::Full)?;
+        let place = sessions.places.take(address).map_err(|Crowded| Refusal::Crowded(address))?;
+        let member = Member::open(sessions.clone(), profile, place, opening).map_err(|_| Refusal::Full)?;
         let limit = sessions.limits.connect_timeout;
         settle(sessions, &audiences, limit).await.map_err(Refusal::Unavailable)?;
         tokio::spawn(reader::run(member, upgrade));
@@ -380,13 +391,18 @@ mod tests {
             (Refusal::Channels(String::new()), 400),
             (Refusal::Device(String::new()), 400),
             (Refusal::Full, 503),
+            (Refusal::Crowded(IpAddr::from([192, 0, 2, 1])), 429),
             (Refusal::Unavailable(String::new()), 503),
         ];
         assert_eq!(all.each_ref().map(|(refusal, _)| refusal.label()), Refusal::LABELS);
         for (refusal, status) in all {
             let response = refusal.response();
             assert_eq!(response.status(), status, "{refusal:?}");
-            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503, "{refusal:?}");
+            assert_eq!(
+                response.headers().contains_key(header::RETRY_AFTER),
+                matches!(status, 429 | 503),
+                "{refusal:?}"
+            );
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod sign_in;
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
+use crate::peer::{Peers, Places};
 use crate::tls::Certificate;
 use handshake::Refusal;
 use heartbeats::Heartbeats;
@@ -58,6 +59,8 @@ pub use serve::serve;
 pub struct Settings {
     /// Which path has which profile.
     pub profiles: Profiles,
+    /// Who is believed about where clients are.
+    pub peers: Arc<Peers>,
     /// Which web pages may connect, as it is at each handshake.
     pub allowed_origins: watch::Receiver<AllowedOrigins>,
     /// Who has to show a token, as it is at each handshake.
@@ -85,6 +88,7 @@ pub struct Sessions {
     settings: Settings,
     /// What PHP makes of the token parameter's name.
     token_param: String,
+    places: Arc<Places>,
     heartbeats: Heartbeats,
     refused: IntCounterVec,
     received: IntCounter,
@@ -113,8 +117,9 @@ impl Sessions {
         )?;
         registry.register(Box::new(received.clone()))?;
         let token_param = crate::query::plain_name(&settings.token_param);
+        let places = Places::new(limits.max_connections_per_address);
         let heartbeats = Heartbeats::set(&hub, &settings.heartbeats);
-        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, heartbeats, refused, received }))
+        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, places, heartbeats, refused, received }))
     }
 
     /// A connection's id as its client is told it, in this life of the node.
