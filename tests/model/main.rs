@@ -8,10 +8,12 @@ mod rules;
 #[path = "../support/mod.rs"]
 mod support;
 
+use carillon::model::{DeviceId, HexId};
 use rules::{Connection, Rules, integer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use support::api::quoted;
+use support::device::{Place, send};
 use support::http::{Http, request};
 use support::{DEADLINE, Heard, Listener, Node, RedisServer, eventually};
 
@@ -86,6 +88,8 @@ struct World {
     random: Random,
     redis: RedisServer,
     nodes: Vec<Node>,
+    /// Where each node's device socket is.
+    sockets: Vec<Place>,
     /// The first half of the `_id`s of each node's life, which is that of the node's own id.
     lives: Vec<String>,
     rules: Rules,
@@ -100,6 +104,7 @@ impl World {
             random: Random(seed),
             redis,
             nodes: Vec::new(),
+            sockets: Vec::new(),
             lives: Vec::new(),
             rules: Rules::default(),
             clients: BTreeMap::new(),
@@ -113,7 +118,12 @@ impl World {
 
     async fn start_node(&mut self, place: usize) {
         let url = self.redis.url();
-        let mut variables = vec![("REDIS_URL", url.as_str())];
+        if self.sockets.len() == place {
+            self.sockets.push(Place::new());
+        }
+        // A node in the place of a killed one finds its socket's file.
+        let socket = self.sockets[place].text();
+        let mut variables = vec![("REDIS_URL", url.as_str()), ("UNIX_SOCKET", &socket)];
         variables.extend_from_slice(&ENVIRONMENT);
         let node = Node::start(&variables).await;
         if place < self.nodes.len() {
@@ -304,6 +314,46 @@ impl World {
         }
     }
 
+    // ---- the device socket ----
+
+    async fn device(&mut self) {
+        let id = self.any_id();
+        let device = id
+            .parse::<HexId>()
+            .map_or_else(|()| "nobody".to_owned(), |id| DeviceId::new(id.life(), id.connection()).to_string());
+        let channel = self.random.of(&CHANNELS);
+        let message = json!({ "said": self.message() });
+        let heard = message.to_string();
+        let document = match self.random.below(5) {
+            0 => {
+                self.rules.push(&heard, |_, _| true);
+                json!({ "action": "multicast", "data": message })
+            }
+            1 => {
+                self.rules.push(&heard, |_, it| it.channels.contains(channel));
+                json!({ "action": "sendToChannel", "channel": channel, "data": message })
+            }
+            2 => {
+                self.rules.push(&heard, |other, _| other == id);
+                json!({ "action": "sendToDevice", "device": device, "data": message })
+            }
+            3 => {
+                if let Some(connection) = self.rules.connections.get_mut(&id) {
+                    connection.channels.insert(channel.to_owned());
+                }
+                json!({ "action": "subscribe", "device": device, "channel": channel })
+            }
+            _ => {
+                if let Some(connection) = self.rules.connections.get_mut(&id) {
+                    connection.channels.remove(channel);
+                }
+                json!({ "action": "unsubscribe", "device": device, "channel": channel })
+            }
+        };
+        let asked = self.any_node();
+        assert_eq!(send(&self.sockets[asked].path(), document.to_string()).await, "OK", "{document}");
+    }
+
     // ---- clients and nodes ----
 
     async fn hears_what_it_is_owed(&mut self, id: &str) {
@@ -405,7 +455,8 @@ async fn run(seed: u64, steps: usize) {
                 kills += 1;
                 world.kill().await;
             }
-            4..=8 => world.actions().await,
+            4..=7 => world.actions().await,
+            8..=10 => world.device().await,
             _ => world.batch().await,
         }
         world.everybody_hears().await;
