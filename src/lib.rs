@@ -7,6 +7,9 @@
 //! | [`model`] | ids and their spellings, names, audiences, targets, pushes, limits, the one error type: plain values |
 //! | [`query`] | the parameters of a URL or form, by PHP's rules |
 //! | [`hub`] | a node's own sockets and the local half of every audience: roster, journal, shards that write |
+//! | [`auth`] | who a connection says it is: tokens, keys, claims |
+//! | [`operator`] | what an operator can tell a node, and the words in which it is answered |
+//! | [`peer`] | where clients are behind proxies: whose word counts, what they say, how many connections each address has |
 //! | [`session`] | a WebSocket from its handshake to its end: decoding, profiles' rules, violations |
 //! | [`cluster`] | the contract of directory and bus; `embedded` and `redis` keep it |
 //! | [`service`] | every operation that the interfaces offer, once |
@@ -16,9 +19,11 @@
 //! | [`log`] | how log lines look, and their level |
 //! | [`node`] | puts a node together, runs it, drains it, reloads it |
 //! | [`cli`], [`client`] | the command line: its words, and the commands that are clients of a running node |
+//! | [`daemon`] | a node in the background: starting it, its pid file |
 //!
-//! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query` is
-//! below both; `config` knows the types it fills, `node` knows them all, and nobody knows `node` but `main`.
+//! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query`,
+//! `auth`, `peer`, `operator` and `tls` are below both; `config` knows the types it fills, `node` knows them all, and nobody
+//! knows `node` but `main`.
 //!
 //! # A push
 //!
@@ -45,14 +50,18 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod api;
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod config;
+pub mod daemon;
 pub mod hub;
 pub mod log;
 pub mod model;
 pub mod node;
+pub mod operator;
+pub mod peer;
 pub mod query;
 pub mod service;
 pub mod session;

@@ -2,12 +2,16 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
-use carillon::cli::{Cli, Command};
+use carillon::cli::{self, Cli, Command};
 use carillon::config::{self, Config};
-use carillon::node::{Node, Order};
-use carillon::{client, log};
+use carillon::daemon::PidFile;
+use carillon::node::Node;
+use carillon::operator::Order;
+use carillon::{client, daemon, log};
 use clap::Parser;
 use mimalloc::MiMalloc;
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,24 +24,39 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Orders that may wait; more of the same kind say nothing new.
 const ORDERS: usize = 4;
 
-/// Exit code for a configuration that can't be, as for wrong usage.
-const WRONG_CONFIGURATION: u8 = 2;
+/// Exit code for wrong usage, and for a configuration that can't be.
+const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let language = cli::language(&arguments, config::locale().as_deref());
+    let cli = match cli::spelled(arguments) {
+        Ok(arguments) => Cli::parse_from(arguments),
+        Err(phrase) => {
+            eprintln!("{}", phrase.in_language(language));
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
     match cli.command {
         Some(Command::Client(command)) => client::run(&command),
         Some(Command::Config { markdown }) => client::print(&config::table(markdown)),
-        Some(Command::Serve) | None => serve(),
+        Some(Command::Start(start)) if start.daemon => daemon::launch(&start),
+        Some(Command::Start(start)) => serve(start.pid_file.as_deref(), start.detached),
+        Some(Command::Serve) | None => serve(None, false),
     }
 }
 
-fn serve() -> ExitCode {
+/// Runs a node; `detached` where this is the process in the background that another one waits for.
+fn serve(pid_file: Option<&Path>, detached: bool) -> ExitCode {
+    if detached && let Err(error) = daemon::detach() {
+        eprintln!("carillon: can't leave the session of the terminal: {error}");
+        return ExitCode::FAILURE;
+    }
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(faults) => {
             eprintln!("carillon: the configuration has faults:\n{faults}");
-            return ExitCode::from(WRONG_CONFIGURATION);
+            return ExitCode::from(WRONG_USAGE);
         }
     };
     let log = match log::init(config.log_format, &config.reloadable.log) {
@@ -47,9 +66,17 @@ fn serve() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Taken away when this returns, after the ports are closed.
+    let _pid_file = match pid_file.map(PidFile::claim).transpose() {
+        Ok(pid_file) => pid_file,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(config.workers).enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(run(config, log)),
+        Ok(runtime) => runtime.block_on(run(config, log, detached)),
         Err(error) => Err(format!("the runtime can't be started: {error}")),
     };
     match ended {
@@ -61,16 +88,19 @@ fn serve() -> ExitCode {
     }
 }
 
-async fn run(config: Config, log: log::LogLevel) -> Result<(), String> {
+async fn run(config: Config, log: log::LogLevel, detached: bool) -> Result<(), String> {
     // Before the ports are open, so that no signal of somebody who saw them open is missed.
-    let orders = orders().map_err(|error| format!("signals can't be received: {error}"))?;
-    let node = Node::start(config, Some(log)).await.map_err(|error| error.to_string())?;
+    let (sender, orders) = orders().map_err(|error| format!("signals can't be received: {error}"))?;
+    let node = Node::start(config, Some(log), sender).await.map_err(|error| error.to_string())?;
+    if detached {
+        daemon::ready().map_err(|error| format!("whoever waits for this node can't be told: {error}"))?;
+    }
     node.run(orders).await;
     Ok(())
 }
 
-/// SIGTERM and SIGINT stop, SIGHUP reloads.
-fn orders() -> std::io::Result<mpsc::Receiver<Order>> {
+/// The way for orders. SIGTERM and SIGINT stop, SIGHUP reloads.
+fn orders() -> std::io::Result<(mpsc::Sender<Order>, mpsc::Receiver<Order>)> {
     let (sender, receiver) = mpsc::channel(ORDERS);
     let kinds = [
         (SignalKind::terminate(), Order::Stop),
@@ -87,5 +117,5 @@ fn orders() -> std::io::Result<mpsc::Receiver<Order>> {
             }
         });
     }
-    Ok(receiver)
+    Ok((sender, receiver))
 }

@@ -9,8 +9,10 @@ use crate::config::Config;
 use crate::hub::{CloseReason, Hub};
 use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
+use crate::operator::Order;
 use crate::service::Service;
 use crate::session::origins::AllowedOrigins;
+use crate::session::sign_in::SignIn;
 use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
 use crate::tls::Certificate;
 use http_body_util::BodyExt;
@@ -31,15 +33,6 @@ const BACKLOG: i32 = 4096;
 
 /// How long closed sockets may take for their last bytes: what the hub gives a peer to answer its close frame, and a bit.
 const LAST_BYTES: Duration = Duration::from_secs(6);
-
-/// What a running node can be told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
-    /// Drain and end; a second time: end at once.
-    Stop,
-    /// Read again what can change.
-    Reload,
-}
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +76,7 @@ pub struct Node {
     cluster: Arc<dyn Cluster>,
     ws_address: SocketAddr,
     http_address: SocketAddr,
+    manager_address: Option<SocketAddr>,
     /// Not ready any more: the node is about to go.
     draining: watch::Sender<bool>,
     /// No more WebSocket clients.
@@ -90,6 +84,7 @@ pub struct Node {
     /// No more HTTP.
     http_closed: watch::Sender<bool>,
     secrets: watch::Sender<Secrets>,
+    sign_in: watch::Sender<Arc<SignIn>>,
     allowed_origins: watch::Sender<AllowedOrigins>,
     cors_origins: watch::Sender<CorsOrigins>,
     certificate: Option<Arc<Certificate>>,
@@ -102,8 +97,8 @@ pub struct Node {
 
 impl Node {
     /// Opens the ports and joins the cluster. With Redis away this returns as well: the node says over HTTP that it is
-    /// not ready, and goes on trying.
-    pub async fn start(config: Config, log: Option<LogLevel>) -> Result<Self, StartError> {
+    /// not ready, and goes on trying. `orders` is the other end of what [`run`](Self::run) gets.
+    pub async fn start(config: Config, log: Option<LogLevel>, orders: mpsc::Sender<Order>) -> Result<Self, StartError> {
         let registry = prometheus::Registry::new();
         let limits = Arc::new(config.limits.clone());
         let hub = Hub::start(limits.clone(), config.gap.clone(), config.shards, &registry)?;
@@ -116,6 +111,10 @@ impl Node {
         let ws = if config.shared_port { None } else { Some(listen("WS_PORT", config.ws_host, config.ws_port)?) };
         let metrics = match config.metrics_port {
             Some(port) => Some(listen("METRICS_PORT", config.http_host, port)?),
+            None => None,
+        };
+        let manager = match config.manager {
+            Some(address) => Some(listen("MANAGER_PORT", address.ip(), address.port())?),
             None => None,
         };
         let unix_socket = config.unix_socket.as_ref().map(listen_at).transpose()?;
@@ -147,8 +146,10 @@ impl Node {
         let (ws_closed, ws_closes) = watch::channel(false);
         let (http_closed, http_closes) = watch::channel(false);
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
+        let (sign_in, current_sign_in) = watch::channel(config.reloadable.sign_in.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
         let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
+        let peers = Arc::new(config.peers.clone());
         let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
         let devices = DeviceSocket::new(service.clone(), &registry)?;
         let api = Api::new(
@@ -159,6 +160,8 @@ impl Node {
                 cors: current_cors,
                 draining: is_draining,
                 tls: certificate.clone().filter(|_| config.http_tls),
+                peers: peers.clone(),
+                orders,
                 max_connections: DEFAULT_CONNECTIONS,
                 facts,
             },
@@ -169,7 +172,9 @@ impl Node {
         let settings = session::Settings {
             tls: certificate.clone(),
             profiles: config.profiles.clone(),
+            peers,
             allowed_origins: current_origins,
+            sign_in: current_sign_in,
             token_param: config.token_param.clone(),
             plain_http: config.plain_http.then(|| plain_http(api.clone())),
             heartbeats: config.heartbeats.clone(),
@@ -189,7 +194,14 @@ impl Node {
             tasks.spawn(unix_socket.serve(devices, http_closes.clone()));
         }
         if let Some(metrics) = metrics {
-            tasks.spawn(api.serve(metrics, Surface::Operations, http_closes));
+            tasks.spawn(api.clone().serve(metrics, Surface::Operations, http_closes.clone()));
+        }
+        let manager_address = manager.as_ref().zip(config.manager);
+        let manager_address = manager_address.map(|(listener, told)| local_address(listener, told.ip(), told.port()));
+        if let Some(manager) = manager {
+            let surface = Surface::Management(manage(api.clone(), http_closes.clone()));
+            tasks.spawn(api.clone().managed(http_closes.clone()));
+            tasks.spawn(api.serve(manager, surface, http_closes));
         }
         if let Some(ws) = ws {
             tasks.spawn(session::serve(ws, sessions));
@@ -200,10 +212,12 @@ impl Node {
             cluster,
             ws_address,
             http_address,
+            manager_address,
             draining,
             ws_closed,
             http_closed,
             secrets,
+            sign_in,
             allowed_origins,
             cors_origins,
             certificate,
@@ -232,6 +246,7 @@ impl Node {
         tracing::info!(
             ws = %self.ws_address,
             http = %self.http_address,
+            manager = self.manager_address.map(tracing::field::display),
             node = %id,
             version = env!("CARGO_PKG_VERSION"),
             state = if self.config.redis.is_some() { "redis" } else { "embedded" },
@@ -267,10 +282,14 @@ impl Node {
             tracing::error!(%error, "log level not changed");
         }
         let Secrets { api, metrics } = self.secrets.borrow().clone();
-        if (fresh.secrets.api.is_open() && !api.is_open()) || (fresh.secrets.metrics.is_open() && !metrics.is_open()) {
+        let signs_in = self.sign_in.borrow().verifier.has_keys();
+        if (fresh.secrets.api.is_open() && !api.is_open())
+            || (fresh.secrets.metrics.is_open() && !metrics.is_open())
+            || (signs_in && !fresh.sign_in.verifier.has_keys())
+        {
             tracing::error!(
-                "configuration not reloaded: a token that was set is gone, which would open what it guards to everybody; \
-                 a file that is being written may be empty for a moment, else restart without the token"
+                "configuration not reloaded: a token or key that was set is gone, which would open what it guards to \
+                 everybody; a file that is being written may be empty for a moment, else restart without it"
             );
             return;
         }
@@ -282,9 +301,10 @@ impl Node {
             }
         }
         let secrets = take_over(&self.secrets, fresh.secrets);
+        let sign_in = take_over(&self.sign_in, fresh.sign_in);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);
         let cors = take_over(&self.cors_origins, fresh.cors_origins);
-        let changed = secrets || origins || cors;
+        let changed = secrets || sign_in || origins || cors;
         tracing::info!(changed, "configuration read again");
     }
 
@@ -359,6 +379,11 @@ fn upgrade(sessions: Arc<Sessions>) -> Upgrade {
         let sessions = sessions.clone();
         Box::pin(async move { session::upgrade(request, peer, &sessions).await.map(Into::into) })
     })
+}
+
+/// How requests on the management port are answered.
+fn manage(api: Arc<Api>, closed: watch::Receiver<bool>) -> Upgrade {
+    Arc::new(move |request, peer| Box::pin(api.clone().manage(request, peer, closed.clone())))
 }
 
 /// How documents that WebSocket clients send are carried out.

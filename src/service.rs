@@ -30,16 +30,19 @@ pub enum Dialect {
     Events,
     /// JSON documents on the unix socket, or from clients that may send them.
     Device,
+    /// What an operator has said to everybody.
+    Operator,
 }
 
 impl Dialect {
-    const ALL: [Self; 3] = [Self::Actions, Self::Events, Self::Device];
+    const ALL: [Self; 4] = [Self::Actions, Self::Events, Self::Device, Self::Operator];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Actions => "actions",
             Self::Events => "events",
             Self::Device => "device",
+            Self::Operator => "operator",
         }
     }
 }

@@ -12,7 +12,7 @@ mod assets;
 
 use super::Api;
 use super::answer::{self, Answer, Content};
-use super::tokens::bearer;
+use crate::auth::bearer;
 use crate::cluster::{NodeSummary, State};
 use crate::hub::Traffic;
 use assets::Assets;
@@ -52,6 +52,10 @@ pub(super) struct Console {
 }
 
 impl Console {
+    pub(super) fn facts(&self) -> &NodeFacts {
+        &self.facts
+    }
+
     pub(super) fn new(facts: NodeFacts) -> Self {
         Self { facts, began: Instant::now(), assets: Assets::new() }
     }

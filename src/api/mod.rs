@@ -5,6 +5,7 @@
 //! - [`actions`]: the actions API, `/?action=…`; [`events`]: the events API, `/?event=…`
 //! - [`device`]: the device socket, JSON documents on a unix socket
 //! - [`console`]: `/console`, a page for people and the figures it shows
+//! - [`operator`]: `/admin/` and the management port, for whoever runs the node
 //! - [`health`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`body`]: parameters, as PHP reads them; [`tokens`]: who may call; [`cors`]: from
 //!   which web pages; [`json`], [`answer`], [`shown`]: what goes out
@@ -21,6 +22,7 @@ mod fixture;
 mod health;
 mod json;
 mod metrics;
+mod operator;
 mod routes;
 mod server;
 mod shown;
@@ -33,6 +35,8 @@ pub use console::NodeFacts;
 pub use cors::CorsOrigins;
 pub use tokens::{Secrets, Tokens};
 
+use crate::operator::Order;
+use crate::peer::Peers;
 use crate::service::Service;
 use crate::tls::Certificate;
 use body::Bodies;
@@ -42,10 +46,11 @@ use health::Health;
 use hyper::Request;
 use hyper::body::Incoming;
 use metrics::{HttpMetrics, Metrics};
+use operator::Operator;
 use prometheus::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Connections that the HTTP server holds at the same time unless told otherwise; each may be reading 96 KiB of headers.
 pub const DEFAULT_CONNECTIONS: u32 = 4096;
@@ -63,6 +68,10 @@ pub struct ApiConfig {
     pub draining: watch::Receiver<bool>,
     /// The certificate of the HTTP port (not of one for metrics alone); without one it speaks plain TCP.
     pub tls: Option<Arc<Certificate>>,
+    /// Who is believed about where clients are.
+    pub peers: Arc<Peers>,
+    /// Where an operator's orders go.
+    pub orders: mpsc::Sender<Order>,
     /// HTTP connections at the same time on each listener, at least one; more are answered 503 and closed.
     pub max_connections: u32,
     /// What the console shows of the node.
@@ -79,6 +88,8 @@ pub enum Surface {
     Full(Option<Upgrade>),
     /// Metrics and health alone.
     Operations,
+    /// What an operator tells the node; everything is answered by [`Api::manage`].
+    Management(Upgrade),
 }
 
 /// The interfaces, as every request meets them.
@@ -94,6 +105,8 @@ pub struct Api {
     bodies: Bodies,
     console: Console,
     tls: Option<Arc<Certificate>>,
+    peers: Arc<Peers>,
+    operator: Operator,
     max_connections: u32,
 }
 
@@ -111,6 +124,8 @@ impl Api {
             bodies: Bodies::new(service.limits().max_body),
             console: Console::new(config.facts),
             tls: config.tls,
+            peers: config.peers,
+            operator: Operator::new(config.orders),
             max_connections: config.max_connections.max(1),
             service,
         }))

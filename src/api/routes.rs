@@ -8,8 +8,8 @@ use super::actions::{self, Refusal};
 use super::answer::{self, Answer};
 use super::body::{self, BodyError};
 use super::events::{self, Scope};
-use super::tokens::bearer;
 use super::{Api, Surface};
+use crate::auth::bearer;
 use crate::query::Query;
 use crate::service::Dialect;
 use bytes::Bytes;
@@ -26,9 +26,10 @@ impl Api {
         match surface {
             // The one place where WebSockets leave HTTP, if they share this port. Not counted as an HTTP request.
             Surface::Full(Some(upgrade)) if is_upgrade_request(&request) => upgrade(request, peer).await,
+            Surface::Management(answer) => answer(request, peer).await,
             Surface::Full(_) => {
                 let _counted = self.http.request();
-                self.route(request).await
+                self.route(request, peer).await
             }
             Surface::Operations => {
                 let _counted = self.http.request();
@@ -39,8 +40,8 @@ impl Api {
         }
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Answer {
-        let (parts, body) = request.into_parts();
+    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        let (parts, mut body) = request.into_parts();
         let query = Query::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let named = match &query {
             Ok(query) => named(|name| query.get(name).is_some()),
@@ -59,6 +60,10 @@ impl Api {
             if let Some(answer) = self.console(&parts).await {
                 return answer;
             }
+            body = match self.admin(&parts, body, peer).await {
+                Ok(answer) => return answer,
+                Err(body) => body,
+            };
         }
         let query = match query {
             Ok(query) => query,
@@ -105,8 +110,8 @@ impl Api {
     async fn refuse(&self, dialect: Dialect, query: Query, why: String) -> Answer {
         match dialect {
             Dialect::Events => events::refuse(&why),
-            // No request is for the device socket, which is not on HTTP.
-            Dialect::Actions | Dialect::Device => {
+            // Neither comes here: the device socket is not on HTTP, and what is for an operator has its own path.
+            Dialect::Actions | Dialect::Device | Dialect::Operator => {
                 let parameters = actions::Parameters { query, body: Query::default() };
                 actions::refuse(Refusal::Message(why), &parameters, &self.token_param).await
             }

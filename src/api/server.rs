@@ -2,7 +2,6 @@
 
 use super::metrics::Active;
 use super::{Api, Surface};
-use crate::tls::Certificate;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -38,11 +37,7 @@ impl Api {
         // What is not sent may wait for ever on a WebSocket, whose unread bytes have limits of their own.
         let unread = match surface {
             Surface::Full(Some(_)) => None,
-            Surface::Full(None) | Surface::Operations => Some(UNREAD),
-        };
-        let tls = match surface {
-            Surface::Full(_) => self.tls.clone(),
-            Surface::Operations => None,
+            Surface::Full(None) | Surface::Operations | Surface::Management(_) => Some(UNREAD),
         };
         // Each listener has a limit of its own, so that probes on a port of their own get through when the API's is full.
         let permits = Arc::new(Semaphore::new(self.max_connections as usize));
@@ -55,8 +50,7 @@ impl Api {
                 Ok((stream, peer)) => match permits.clone().try_acquire_owned() {
                     Ok(permit) => {
                         prepare(&stream, unread);
-                        let connection =
-                            self.clone().welcome(stream, peer, tls.clone(), surface.clone(), shutdown.clone());
+                        let connection = self.clone().welcome(stream, peer, surface.clone(), shutdown.clone());
                         tokio::spawn(async move {
                             connection.await;
                             drop(permit);
@@ -80,25 +74,39 @@ impl Api {
         let _ = permits.acquire_many(self.max_connections).await;
     }
 
-    /// Does the TLS handshake where there is one to do.
+    /// Finds out whose the connection is, where a proxy has to say that first, and does the TLS handshake where there is one
+    /// to do.
     async fn welcome(
         self: Arc<Self>,
-        stream: TcpStream,
+        mut stream: TcpStream,
         peer: SocketAddr,
-        tls: Option<Arc<Certificate>>,
         surface: Surface,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let Some(certificate) = tls else { return self.connection(stream, peer, surface, shutdown).await };
+        // A port for probes and orders is not behind the proxies of clients, and speaks no TLS.
+        if !matches!(surface, Surface::Full(_)) {
+            return self.connection(stream, peer, surface, shutdown).await;
+        }
         let limit = self.service.limits().handshake_timeout;
+        let arrived = tokio::select! {
+            arrived = self.peers.arrived(&mut stream, peer, limit) => arrived,
+            () = told_to_stop(&mut shutdown) => return,
+        };
+        let client = match arrived {
+            Ok(client) => client,
+            Err(error) => return tracing::debug!(%peer, %error, "connection of a trusted proxy is of no use"),
+        };
+        let Some(certificate) = self.tls.clone() else {
+            return self.connection(stream, client, surface, shutdown).await;
+        };
         let accepted = tokio::select! {
             accepted = certificate.accept(stream, limit) => accepted,
             () = told_to_stop(&mut shutdown) => return,
         };
         match accepted {
             // Boxed, as it is larger than all that follows.
-            Ok(stream) => Box::pin(self.connection(stream, peer, surface, shutdown)).await,
-            Err(error) => tracing::debug!(%peer, %error, "tls handshake failed"),
+            Ok(stream) => Box::pin(self.connection(stream, client, surface, shutdown)).await,
+            Err(error) => tracing::debug!(peer = %client, %error, "tls handshake failed"),
         }
     }
 
@@ -137,7 +145,7 @@ impl Api {
     }
 }
 
-async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
+pub(super) async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
     // An error means that nobody is left to tell.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }

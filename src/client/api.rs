@@ -1,7 +1,7 @@
 //! The actions API from its other side: calls as the contract has them, answers as values.
 
 use super::failure::Failure;
-use super::http::{Http, said, shown};
+use super::http::{Http, is, said, shown};
 use crate::cli::ClientOptions;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -63,6 +63,22 @@ impl Api {
         self.call(&url, request, Bytes::from(form)).await.map(drop)
     }
 
+    /// Uses this token where the options name none.
+    pub(super) fn authorize_unless_told(&mut self, token: &[u8]) -> Result<(), Failure> {
+        if self.authorization.is_none() {
+            self.authorization = Some(bearer(&String::from_utf8_lossy(token))?);
+        }
+        Ok(())
+    }
+
+    /// The status of an answer to a POST with a JSON body, and its whole text, if it is plain text.
+    pub(super) async fn post(&self, url: &Url, body: &Value) -> Result<(StatusCode, Option<String>), Failure> {
+        let request = Request::post(url.as_str()).header(CONTENT_TYPE, "application/json");
+        let (head, body) = self.send(url, request, Bytes::from(body.to_string())).await?;
+        let text = is(&head.headers, "text/plain").then(|| String::from_utf8_lossy(&body).into_owned());
+        Ok((head.status, text))
+    }
+
     /// The status of a page and what it says in plain text, if it is plain text; asked without the token.
     pub(super) async fn page(&self, url: &Url) -> Result<(StatusCode, Option<String>), Failure> {
         let request = finished(Request::get(url.as_str()), Bytes::new())?;
@@ -71,13 +87,24 @@ impl Api {
     }
 
     async fn call(&self, url: &Url, request: hyper::http::request::Builder, body: Bytes) -> Result<Answer, Failure> {
+        let (head, body) = self.send(url, request, body).await?;
+        understood(url, &head, &body)
+    }
+
+    /// Sends a request with the token; the head of the answer and its whole body.
+    async fn send(
+        &self,
+        url: &Url,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+    ) -> Result<(Parts, Bytes), Failure> {
         let mut request = finished(request, body)?;
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
         let (head, body) = self.http.send(url, request).await?.into_parts();
         let body = self.http.body(url, body).await?;
-        understood(url, &head, &body)
+        Ok((head, body))
     }
 }
 

@@ -30,6 +30,16 @@ pub(super) enum Failure {
         /// What to do about it, where that is known.
         advice: Option<&'static str>,
     },
+    /// What the console command has to say, in its own words.
+    #[error("{said}")]
+    Operator {
+        /// Those words.
+        said: String,
+        /// What is behind them, where they don't say it.
+        because: Option<String>,
+        /// The exit code.
+        code: u8,
+    },
     /// Standard output did not take the result.
     #[error("can't write to standard output: {0}")]
     Output(#[from] io::Error),
@@ -67,6 +77,14 @@ impl Failure {
         if self.is_closed_pipe() {
             return;
         }
+        if let Self::Operator { said, because, .. } = self {
+            // As they are: scripts know them.
+            output::plain_note(said);
+            if let Some(because) = because {
+                output::note(because);
+            }
+            return;
+        }
         output::note(&self.to_string());
         if let Self::Refused { advice: Some(advice), .. } | Self::Unreachable { advice: Some(advice), .. } = self {
             output::note(advice);
@@ -78,6 +96,7 @@ impl Failure {
         match self {
             Self::Output(_) if self.is_closed_pipe() => ExitCode::SUCCESS,
             Self::Refused { .. } | Self::Output(_) => ExitCode::from(1),
+            Self::Operator { code, .. } => ExitCode::from(*code),
             Self::Usage(_) => ExitCode::from(2),
             Self::Unreachable { .. } => ExitCode::from(3),
         }

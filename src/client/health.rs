@@ -45,11 +45,15 @@ pub(super) async fn health(api: &Api, health: &Health, output: &mut Output) -> R
 
 /// The health pages of a node with this configuration, asked from its own machine.
 fn of_this_machine(config: &Config) -> Result<Url, Failure> {
-    let port = config.metrics_port.unwrap_or(config.http_port);
+    local_url(config.http_host, config.metrics_port.unwrap_or(config.http_port), "--api")
+}
+
+/// The URL of a port of this machine's node, by the address that it listens on; `option` names a port that isn't known.
+pub(super) fn local_url(host: IpAddr, port: u16, option: &str) -> Result<Url, Failure> {
     if port == 0 {
-        return Err(Failure::Usage("the node's port is 0, so the system chose one: name it with --api".into()));
+        return Err(Failure::Usage(format!("the node's port is 0, so the system chose one: name it with {option}")));
     }
-    let host = match config.http_host {
+    let host = match host {
         IpAddr::V4(any) if any.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
         IpAddr::V6(any) if any.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
         one => one,

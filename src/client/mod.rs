@@ -1,7 +1,7 @@
 //! The command line as a client of a running node.
 //!
 //! [`run`] is the one entrance. `commands` holds what each command asks and prints, over `api` (the actions API, over
-//! HTTP); `health` asks for the health pages; `listen` is the command that stays, over `socket` (a WebSocket as a
+//! HTTP); `health` asks for the health pages; `operate` is the console command; `listen` is the command that stays, over `socket` (a WebSocket as a
 //! client). All connect through `http`.
 //! Results go to standard output by `output`, everything else to standard error.
 
@@ -11,6 +11,7 @@ mod failure;
 mod health;
 mod http;
 mod listen;
+mod operate;
 mod output;
 mod socket;
 
@@ -56,6 +57,10 @@ pub fn print(text: &str) -> ExitCode {
 async fn carry_out(command: &ClientCommand) -> Result<(), Failure> {
     let options = command.options();
     let mut output = Output::standard(options.format());
+    if let Some((operation, told)) = command.operation() {
+        operate::operate(operation, told, &mut output).await?;
+        return Ok(output.flush()?);
+    }
     let api = Api::new(options)?;
     match command {
         ClientCommand::Listen(listen) => listen::listen(listen, &mut output).await?,
@@ -70,6 +75,8 @@ async fn carry_out(command: &ClientCommand) -> Result<(), Failure> {
         }
         ClientCommand::Stats(_) => commands::stats(&api, &mut output).await?,
         ClientCommand::Health(health) => health::health(&api, health, &mut output).await?,
+        // Carried out above: it finds its node by itself.
+        ClientCommand::Reload(_) | ClientCommand::Stop(_) | ClientCommand::Status(_) | ClientCommand::Say(_) => {}
     }
     Ok(output.flush()?)
 }

@@ -8,6 +8,11 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "carillon: {}", visible(text));
 }
 
+/// Writes lines to standard error without saying whose they are.
+pub(super) fn plain_note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", visible(text));
+}
+
 /// Where results go, and in which form.
 pub(super) struct Output {
     /// How results are written; whoever makes them asks.

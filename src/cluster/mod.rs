@@ -151,7 +151,7 @@ pub enum Answer {
     /// Names, sorted, with numbers.
     Names(Vec<(Name, u64)>),
     /// What is kept of a connection; `None` where it isn't there.
-    Details(Option<Details>),
+    Details(Option<Box<Details>>),
 }
 
 /// What [`Cluster::publish`] knows of a push that the bus has taken.

@@ -4,7 +4,9 @@
 //! as `X_FILE`, the path of a file with the value (without its trailing line break), which is read again on SIGHUP.
 
 mod devices;
+mod locale;
 mod parse;
+mod sign_in;
 mod variables;
 
 use crate::api::device::SocketConfig;
@@ -12,19 +14,23 @@ use crate::api::{CorsOrigins, Secrets, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
+use crate::peer::{AddressHeader, Peers, TrustedProxies};
 use crate::session::ProfileHeartbeats;
 use crate::session::origins::AllowedOrigins;
 use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
+use crate::session::sign_in::SignIn;
 use crate::tls::TlsConfig;
 use envconfig::Envconfig;
 use parse::Reader;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use variables::Raw;
 
+pub use locale::locale;
 pub use parse::Faults;
 pub use variables::{VARIABLES, Variable, table};
 
@@ -44,6 +50,8 @@ pub enum LogFormat {
 pub struct Reloadable {
     /// What opens the HTTP APIs and `/metrics`.
     pub secrets: Secrets,
+    /// Who has to show a token at the handshake, and what it opens.
+    pub sign_in: Arc<SignIn>,
     /// Which web pages may connect.
     pub allowed_origins: AllowedOrigins,
     /// Which web pages may call the HTTP APIs.
@@ -73,6 +81,8 @@ pub struct Config {
     pub http_tls: bool,
     /// A port of its own for `/metrics`, `/livez` and `/readyz`, on the HTTP port's address.
     pub metrics_port: Option<u16>,
+    /// The management port and its address.
+    pub manager: Option<SocketAddr>,
     /// Name of the query parameter that holds the token.
     pub token_param: String,
     /// Which profile a path has.
@@ -80,6 +90,8 @@ pub struct Config {
     /// Whether the WebSocket port answers requests that are no handshake: it has paths with the profile `center`, is not the
     /// HTTP port as well, and is guarded by a token or reached from this machine alone.
     pub plain_http: bool,
+    /// Who is believed about where clients are.
+    pub peers: Peers,
     /// What clients of each profile are sent again and again.
     pub heartbeats: ProfileHeartbeats,
     /// The device socket; none: there is none.
@@ -130,11 +142,12 @@ impl Config {
         Self::parse(raw, &values, faults)
     }
 
-    fn parse(raw: Raw, values: &HashMap<String, String>, faults: Faults) -> Result<Self, Faults> {
+    fn parse(mut raw: Raw, values: &HashMap<String, String>, faults: Faults) -> Result<Self, Faults> {
         let mut read = Reader { faults };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Limits::default();
         let redis = RedisConfig::default();
+        let sign_in = Arc::new(sign_in::sign_in(&mut read, &mut raw, values));
 
         let secrets = Secrets {
             api: Tokens::new(raw.http_token.as_deref(), raw.token.as_deref()),
@@ -187,7 +200,9 @@ impl Config {
         let device_client_actions = read.flag("DEVICE_CLIENT_ACTIONS", raw.device_client_actions);
         if device_client_actions && profiles.have(Profile::Device) {
             warnings.push(
-                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody".to_owned(),
+                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody, and subscribe itself \
+                 to any channel, private ones too"
+                    .to_owned(),
             );
         }
         let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
@@ -200,6 +215,10 @@ impl Config {
             // One port speaks one protocol.
             text => read.flag("HTTP_TLS", text) || shared_port && tls.is_some(),
         };
+        let manager_host = read.address("MANAGER_HOST", raw.manager_host, IpAddr::from([127, 0, 0, 1]));
+        let others = [ws_port, http_port, metrics_port.unwrap_or(0)];
+        let manager_port = raw.manager_port.map(|port| read.other_port("MANAGER_PORT", port, &others));
+        let manager = manager_port.map(|port| SocketAddr::new(manager_host, port));
         let limits = Limits {
             max_message: read.bytes("MAX_MESSAGE", raw.max_message, defaults.max_message, 1),
             max_push: read.bytes("MAX_PUSH", raw.max_push, defaults.max_push, 1),
@@ -209,6 +228,12 @@ impl Config {
             max_groups: read.number("MAX_GROUPS", raw.max_groups, defaults.max_groups, 1..=1_000_000),
             max_unsent: read.bytes("MAX_UNSENT", raw.max_unsent, defaults.max_unsent, 0),
             max_connections: read.number("MAX_CONNECTIONS", raw.max_connections, 0, 0..=usize::MAX),
+            max_connections_per_address: read.number(
+                "MAX_CONNECTIONS_PER_ADDRESS",
+                raw.max_connections_per_address,
+                0,
+                0..=usize::MAX,
+            ),
             ping_interval: read.interval("PING_INTERVAL", raw.ping_interval, defaults.ping_interval),
             hub_queue: read.bytes("HUB_QUEUE", raw.hub_queue, defaults.hub_queue, 1 << 16),
             act_timeout: read.duration("ACT_TIMEOUT", raw.act_timeout, defaults.act_timeout),
@@ -243,9 +268,24 @@ impl Config {
             warnings,
             http_tls,
             metrics_port,
+            manager,
             token_param: read.parameter("HTTP_PARAM", raw.http_param, "token"),
             profiles,
             plain_http: plain_http && guarded,
+            peers: Peers {
+                trusted: read.value("TRUSTED_PROXIES", raw.trusted_proxies, TrustedProxies::default()),
+                header: read.choice(
+                    "CLIENT_ADDRESS_HEADER",
+                    raw.client_address_header,
+                    &[
+                        ("auto", AddressHeader::Auto),
+                        ("x-real-ip", AddressHeader::RealIp),
+                        ("x-forwarded-for", AddressHeader::ForwardedFor),
+                        ("none", AddressHeader::Ignored),
+                    ],
+                ),
+                proxy_protocol: read.flag("PROXY_PROTOCOL", raw.proxy_protocol),
+            },
             heartbeats: devices::heartbeats(&mut read, raw.heartbeat_interval, raw.heartbeat_message, values),
             unix_socket: devices::unix_socket(&mut read, raw.unix_socket, raw.unix_socket_mode, raw.unix_socket_strict),
             device_client_actions,
@@ -264,6 +304,7 @@ impl Config {
             reloadable: Reloadable {
                 secrets,
                 tls,
+                sign_in,
                 allowed_origins: read.value("ALLOWED_ORIGINS", raw.allowed_origins, AllowedOrigins::default()),
                 cors_origins: read.value("CORS_ORIGINS", raw.cors_origins, CorsOrigins::default()),
                 log: read.filter("LOG", raw.log, "info"),

@@ -19,19 +19,31 @@ pub struct Faults(Vec<String>);
 
 impl Faults {
     pub(super) fn add(&mut self, name: &str, value: &str, allowed: &str) {
-        // Names that hold secrets don't have their value shown.
-        let secret = name.contains("TOKEN") || name.contains("REDIS_URL") || name.contains("TLS_KEY");
-        let shown = if secret { "(not shown)".to_owned() } else { format!("{:?}", shortened(value)) };
-        self.0.push(format!("{name}={shown}: allowed is {allowed}"));
+        self.0.push(format!("{name}={}: allowed is {allowed}", shown(name, value)));
     }
 
     /// For a value whose own parser says what is wrong with it.
-    fn wrong(&mut self, name: &str, value: &str, why: &str) {
-        self.0.push(format!("{name}={:?}: {why}", shortened(value)));
+    pub(super) fn wrong(&mut self, name: &str, value: &str, why: &str) {
+        self.0.push(format!("{name}={}: {why}", shown(name, value)));
+    }
+
+    /// Whether there is one about any of these variables.
+    pub(super) fn name_any(&self, names: &[&str]) -> bool {
+        self.0.iter().any(|fault| names.iter().any(|name| fault.starts_with(name)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// A value as a fault shows it: not at all where its variable may hold a secret, a key given by mistake for another included.
+fn shown(name: &str, value: &str) -> String {
+    let secret = ["TOKEN", "REDIS_URL", "AUTH_KEY", "JWT_SECRET", "JWT_PUBLIC_KEY", "TLS_KEY"];
+    if secret.iter().any(|secret| name.contains(secret)) {
+        "(not shown)".to_owned()
+    } else {
+        format!("{:?}", shortened(value))
     }
 }
 
@@ -125,7 +137,7 @@ impl Reader {
     pub(super) fn other_port(&mut self, name: &str, text: String, others: &[u16]) -> u16 {
         let port = self.port(name, Some(text.clone()), 0);
         if port != 0 && others.contains(&port) {
-            self.faults.add(name, &text, "a port that is not WS_PORT or HTTP_PORT");
+            self.faults.add(name, &text, "a port that is not WS_PORT or HTTP_PORT, nor that of another variable");
         }
         port
     }

@@ -17,7 +17,7 @@ pub struct Variable {
 }
 
 /// Variables that a profile may have a value of its own for: that one's name has the profile's at its end.
-const OF_PROFILES: [&str; 2] = ["HEARTBEAT_INTERVAL", "HEARTBEAT_MESSAGE"];
+const OF_PROFILES: [&str; 3] = ["AUTH_REQUIRED", "HEARTBEAT_INTERVAL", "HEARTBEAT_MESSAGE"];
 
 /// The name of the variable for one profile's own value.
 pub(super) fn of_profile(name: &str, profile: Profile) -> String {
@@ -88,7 +88,23 @@ variables! {
     "TLS_CERT" tls_cert "" "The WebSocket port's certificate with its chain, PEM: the path of a file, or the PEM itself. It is looked at every 5 s and on SIGHUP; connections stay when it changes."
     "TLS_KEY" tls_key "" "The certificate's private key, PEM: the path of a file, or the PEM itself."
     "HTTP_TLS" http_tls "false" "Whether the HTTP port speaks TLS as well, with the same certificate. `METRICS_PORT` never does."
+    "MANAGER_PORT" manager_port "" "A port for operators: a WebSocket that takes `{\"method\":\"status\"}`, and `reload`, `stop` and `say`. Without it the `carillon` command uses the HTTP port."
+    "MANAGER_HOST" manager_host "127.0.0.1" "Address that the management port listens on. Without a token of the HTTP API only operators of this machine are heard there."
+    "TRUSTED_PROXIES" trusted_proxies "127.0.0.0/8,::1" "Proxies whose word about their clients' addresses counts: IP addresses and networks (`10.0.0.0/8`), separated by commas, or `none`."
+    "CLIENT_ADDRESS_HEADER" client_address_header "auto" "The header that they name a client in: `x-real-ip`, `x-forwarded-for`, `none`, or `auto`: X-Real-IP, and X-Forwarded-For where that is missing. It has to be one that they set themselves."
+    "PROXY_PROTOCOL" proxy_protocol "false" "Whether connections of trusted proxies to the WebSocket port and the HTTP port begin with a header of the PROXY protocol (version 1 or 2); they must then."
     "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix (`/app=center,/=channel`); the longest prefix wins, on whole path segments. Known are `channel`, `center` and `device`."
+    "AUTH_REQUIRED" auth_required "false" "Whether clients have to show a token at the handshake; those without one get 403. Needs a key."
+    "AUTH_PARAM" auth_param "auth" "Name of the query parameter that holds a client's token. `Authorization: Bearer` is taken as well."
+    "JWT_SECRET" jwt_secret "" "The secret of clients' tokens with HS256, at least 32 bytes."
+    "JWT_PUBLIC_KEY" jwt_public_key "" "The public key (PEM) of clients' tokens: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA."
+    "JWT_JWKS" jwt_jwks "" "A file with a JWK Set: further keys, chosen by a token's `kid`. Read again on SIGHUP."
+    "JWT_ISSUER" jwt_issuer "" "The `iss` that a JWT has to have. Without it any will do."
+    "JWT_AUDIENCE" jwt_audience "" "The `aud` that a JWT has to have, alone or among others. Without it one that has any is refused."
+    "AUTH_KEY" auth_key "" "The key of clients' tokens in the older form, Triple DES; up to 24 bytes."
+    "AUTH_MAX_AGE" auth_max_age "0" "Seconds after its `ctime` (or `iat`) that a token is taken, whatever its `exp`. 0 is no limit."
+    "AUTH_LEEWAY" auth_leeway "10" "Seconds by which the clock of who made a token may differ."
+    "PRIVATE_CHANNELS" private_channels "" "Channels (`staff,room:*`) that clients may subscribe to with a token that allows it only, separated by commas; others get 403."
     "HEARTBEAT_INTERVAL" heartbeat_interval "0, with profile device 60s" "Time between two heartbeats to a client, spread so that not all have theirs at once. 0 sends none, else at least 500ms."
     "HEARTBEAT_MESSAGE" heartbeat_message "{\"action\":\"hb\"}" "The text of a heartbeat."
     "UNIX_SOCKET" unix_socket "" "Path of the device socket, a unix socket that backends write JSON documents to. Without it there is none."
@@ -104,6 +120,7 @@ variables! {
     "REDIS_ALLOW_EVICTION" redis_allow_eviction "false" "Whether a Redis that evicts keys under memory pressure is put up with: it loses members unseen."
     "NODE_LEASE" node_lease "10s" "How long a node may be silent before the others take it for dead; at least 2s."
     "MAX_CONNECTIONS" max_connections "0" "WebSocket connections of this node; more are refused with 503. 0 is no limit."
+    "MAX_CONNECTIONS_PER_ADDRESS" max_connections_per_address "0" "WebSocket connections of this node from one client address (of IPv6, from one /64); more are refused with 429. 0 is no limit."
     "MAX_CHANNELS" max_channels "1000" "Channels of one connection; more are refused with 400."
     "MAX_GROUPS" max_groups "1000" "Groups of one connection; joining more is refused."
     "MAX_MESSAGE" max_message "2MiB" "Size of a client's message, fragments together; more closes the connection with 1009."

@@ -21,6 +21,8 @@ pub struct Limits {
     pub max_unsent: usize,
     /// Connections of this node; 0 is no limit.
     pub max_connections: usize,
+    /// Connections of this node that one address may have, an IPv6 network of 64 bits being one; 0 is no limit.
+    pub max_connections_per_address: usize,
     /// Time between two pings to a connection; two unanswered ones end it. Zero: no pings.
     pub ping_interval: Duration,
     /// Bytes of pushes that may wait in the hub before new ones are dropped and counted as a gap.
@@ -42,6 +44,7 @@ impl Default for Limits {
             max_groups: 1000,
             max_unsent: 1 << 20,
             max_connections: 0,
+            max_connections_per_address: 0,
             ping_interval: Duration::from_secs(25),
             hub_queue: 64 << 20,
             act_timeout: Duration::from_secs(2),

@@ -9,17 +9,20 @@ use super::device;
 use super::member::Member;
 use super::profile::Profile;
 use super::reader;
+use super::sign_in;
+use crate::auth::Rejection;
 use crate::hub::Opening;
 use crate::model::{Audience, Name};
+use crate::peer::Crowded;
 use crate::query::Query;
 use bytes::Bytes;
 use fastwebsockets::WebSocketError;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Seconds after which a client that was refused because of the node's state may come again.
 const RETRY_AFTER: &str = "2";
@@ -45,6 +48,15 @@ pub enum Refusal {
     /// A path that no profile is for. 404.
     #[error("no client profile is configured for path {0:?}")]
     Path(String),
+    /// A token that is not taken. 403, in the form that the contract has for it, which doesn't tell the client why.
+    #[error("{0}")]
+    Auth(#[from] Rejection),
+    /// No token where one is needed. 403, the same.
+    #[error("no token, and one is needed")]
+    NoToken,
+    /// A private channel that the client's token doesn't allow, if it has one. 403.
+    #[error("channel {:?} is private: a token that allows it is needed", shown(.0.as_str().as_bytes()))]
+    PrivateChannel(Name),
     /// Channels that can't be. 400.
     #[error("{0}")]
     Channels(String),
@@ -54,6 +66,10 @@ pub enum Refusal {
     /// The node has as many connections as it may have. 503.
     #[error("this node has as many connections as it may have")]
     Full,
+    /// The client's address has as many connections as it may have. 429 (RFC 6585, section 4): another node would have no
+    /// other answer, so it is not the 503 that a load balancer passes on to the next.
+    #[error("{0} has as many connections as one address may have")]
+    Crowded(IpAddr),
     /// The cluster did not confirm the connection. 503.
     #[error("connection can't be registered: {0}")]
     Unavailable(String),
@@ -61,8 +77,20 @@ pub enum Refusal {
 
 impl Refusal {
     /// What [`label`](Self::label) can be.
-    pub const LABELS: [&str; 9] =
-        ["not_websocket", "malformed", "version", "origin", "path", "channels", "device", "full", "unavailable"];
+    pub const LABELS: [&str; 12] = [
+        "not_websocket",
+        "malformed",
+        "version",
+        "origin",
+        "path",
+        "auth",
+        "private_channel",
+        "channels",
+        "device",
+        "full",
+        "address",
+        "unavailable",
+    ];
 
     /// The label `reason` of `carillon_connections_refused_total`.
     pub const fn label(&self) -> &'static str {
@@ -72,9 +100,12 @@ impl Refusal {
             Self::Version => "version",
             Self::Origin(_) => "origin",
             Self::Path(_) => "path",
+            Self::Auth(_) | Self::NoToken => "auth",
+            Self::PrivateChannel(_) => "private_channel",
             Self::Channels(_) => "channels",
             Self::Device(_) => "device",
             Self::Full => "full",
+            Self::Crowded(_) => "address",
             Self::Unavailable(_) => "unavailable",
         }
     }
@@ -83,14 +114,18 @@ impl Refusal {
         match self {
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Malformed(_) | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
-            Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) => StatusCode::FORBIDDEN,
             Self::Path(_) => StatusCode::NOT_FOUND,
+            Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Full | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// Its answer: a status, and a line of text for whoever looks for the cause.
     fn response(&self) -> Response<Bytes> {
+        if matches!(self, Self::Auth(_) | Self::NoToken) {
+            return error_auth();
+        }
         let mut response = Response::new(Bytes::from(format!("{self}\n")));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
@@ -105,13 +140,30 @@ impl Refusal {
                 set(header::UPGRADE, "websocket");
                 set(header::SEC_WEBSOCKET_VERSION, "13");
             }
-            Self::Full | Self::Unavailable(_) => {
+            Self::Full | Self::Crowded(_) | Self::Unavailable(_) => {
                 set(header::RETRY_AFTER, RETRY_AFTER);
             }
-            Self::Malformed(_) | Self::Origin(_) | Self::Path(_) | Self::Channels(_) | Self::Device(_) => {}
+            Self::Malformed(_)
+            | Self::Origin(_)
+            | Self::Path(_)
+            | Self::Auth(_)
+            | Self::NoToken
+            | Self::PrivateChannel(_)
+            | Self::Channels(_)
+            | Self::Device(_) => {}
         }
         response
     }
+}
+
+/// What a client without the right token is answered, by the contract's profile `method`, whatever the profile.
+fn error_auth() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    let headers = response.headers_mut();
+    headers.insert("message", HeaderValue::from_static("error auth"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Answers a WebSocket handshake: 101, and a session that begins when that is written, or a refusal.
@@ -120,13 +172,14 @@ impl Refusal {
 /// `serve_connection(…).with_upgrades()` over a `TokioIo<TcpStream>`. If the future is dropped, as hyper does when the
 /// client goes away, nothing of the connection remains.
 pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Sessions>) -> Response<Bytes> {
-    let asked = Asked::read(request, peer, sessions);
+    let address = sessions.settings.peers.address(peer, request.headers());
+    let asked = Asked::read(request, address, sessions);
     let answer = match asked {
         Ok(asked) => asked.grant(sessions).await,
         Err(refusal) => Err(refusal),
     };
     answer.unwrap_or_else(|refusal| {
-        tracing::debug!(%peer, reason = refusal.label(), "websocket handshake refused: {refusal}");
+        tracing::debug!(%address, %peer, reason = refusal.label(), "websocket handshake refused: {refusal}");
         sessions.refused.with_label_values(&[refusal.label()]).inc();
         refusal.response()
     })
@@ -137,11 +190,12 @@ struct Asked {
     response: Response<Bytes>,
     upgrade: UpgradeFut,
     profile: Profile,
+    address: IpAddr,
     opening: Opening,
 }
 
 impl Asked {
-    fn read<B>(mut request: Request<B>, peer: SocketAddr, sessions: &Sessions) -> Result<Self, Refusal> {
+    fn read<B>(mut request: Request<B>, address: IpAddr, sessions: &Sessions) -> Result<Self, Refusal> {
         check(&request)?;
         if *sessions.settings.closed.borrow() {
             return Err(Refusal::Unavailable("node is stopping".to_owned()));
@@ -156,24 +210,30 @@ impl Asked {
         };
         let query = Query::parse(request.uri().query().unwrap_or_default().as_bytes())
             .map_err(|error| Refusal::Channels(error.to_string()))?;
+        let sign_in = sessions.settings.sign_in.borrow().clone();
+        let claims = sign_in.claims(profile, &query, request.headers(), SystemTime::now())?;
         let mut audiences = channels(&query, sessions.limits.max_channels)?;
+        sign_in.check(claims.as_ref(), &audiences)?;
+        audiences.extend(claims.iter().flat_map(sign_in::audiences));
         if profile == Profile::Device {
             audiences.extend(device::stable_id(&query).map_err(Refusal::Device)?.map(Audience::device));
         }
-        let details = details(profile, peer.ip(), &query, &sessions.token_param);
+        let hidden = [sessions.token_param.as_str(), sign_in.parameter.as_str()];
+        let details = details(profile, address, &query, hidden, claims.as_ref());
         let opening = Opening { details, audiences, heartbeat: sessions.heartbeats.of(profile) };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
         })?;
-        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, opening })
+        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, address, opening })
     }
 
     /// Hub first, then the cluster, then the answer.
     async fn grant(self, sessions: &Arc<Sessions>) -> Result<Response<Bytes>, Refusal> {
-        let Self { response, upgrade, profile, opening } = self;
+        let Self { response, upgrade, profile, address, opening } = self;
         let audiences = opening.audiences.clone();
-        let member = Member::open(sessions.clone(), profile, opening).map_err(|_| Refusal::Full)?;
+        let place = sessions.places.take(address).map_err(|Crowded| Refusal::Crowded(address))?;
+        let member = Member::open(sessions.clone(), profile, place, opening).map_err(|_| Refusal::Full)?;
         let limit = sessions.limits.connect_timeout;
         settle(sessions, &audiences, limit).await.map_err(Refusal::Unavailable)?;
         tokio::spawn(reader::run(member, upgrade));
@@ -326,16 +386,23 @@ mod tests {
             (Refusal::Version, 426),
             (Refusal::Origin(String::new()), 403),
             (Refusal::Path(String::new()), 404),
+            (Refusal::Auth(Rejection::Expired), 403),
+            (Refusal::PrivateChannel(Name::new("x").unwrap()), 403),
             (Refusal::Channels(String::new()), 400),
             (Refusal::Device(String::new()), 400),
             (Refusal::Full, 503),
+            (Refusal::Crowded(IpAddr::from([192, 0, 2, 1])), 429),
             (Refusal::Unavailable(String::new()), 503),
         ];
         assert_eq!(all.each_ref().map(|(refusal, _)| refusal.label()), Refusal::LABELS);
         for (refusal, status) in all {
             let response = refusal.response();
             assert_eq!(response.status(), status, "{refusal:?}");
-            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503, "{refusal:?}");
+            assert_eq!(
+                response.headers().contains_key(header::RETRY_AFTER),
+                matches!(status, 429 | 503),
+                "{refusal:?}"
+            );
         }
     }
 }

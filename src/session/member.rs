@@ -4,6 +4,7 @@ use super::Sessions;
 use super::profile::Profile;
 use crate::hub::{CloseReason, Full, Opening, Socket, frame};
 use crate::model::{ConnectionId, HexId, Opcode};
+use crate::peer::Place;
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -16,16 +17,23 @@ pub(super) struct Member {
     profile: Profile,
     /// What it counts as if it ends now and nobody said why.
     reason: CloseReason,
+    /// Its address's, given back with it.
+    _place: Option<Box<Place>>,
 }
 
 impl Member {
     /// Takes a connection into the hub; `Err` where the node is full.
-    pub(super) fn open(sessions: Arc<Sessions>, profile: Profile, opening: Opening) -> Result<Self, Full> {
+    pub(super) fn open(
+        sessions: Arc<Sessions>,
+        profile: Profile,
+        place: Option<Box<Place>>,
+        opening: Opening,
+    ) -> Result<Self, Full> {
         let id = sessions.hub.open(opening, |id| {
             let greeting = profile.greeting(sessions.spelled(id));
             greeting.map(|text| frame::message(Opcode::Text, text.as_bytes())).into_iter().collect()
         })?;
-        Ok(Self { sessions, id, profile, reason: CloseReason::Handshake })
+        Ok(Self { sessions, id, profile, reason: CloseReason::Handshake, _place: place })
     }
 
     /// Brings the connection's socket.

@@ -9,6 +9,7 @@
 //! | `details` | what the directory is told of a connection, its connect query without tokens |
 //! | `device` | the stable id that a device may bring, and documents that it may send |
 //! | `heartbeats` | which heartbeat the clients of each profile get |
+//! | [`sign_in`] | who has to show a token, and what it opens |
 //! | `plain` | requests on this port that are no handshake, where the node answers them |
 //! | [`profile`], [`profiles`] | what a client's messages mean, and which client has which rules |
 //! | [`origins`] | which web pages may connect |
@@ -31,16 +32,19 @@ pub mod profile;
 pub mod profiles;
 mod reader;
 mod serve;
+pub mod sign_in;
 
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
+use crate::peer::{Peers, Places};
 use crate::tls::Certificate;
 use handshake::Refusal;
 use heartbeats::Heartbeats;
 use origins::AllowedOrigins;
 use profiles::Profiles;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use sign_in::SignIn;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -55,9 +59,13 @@ pub use serve::serve;
 pub struct Settings {
     /// Which path has which profile.
     pub profiles: Profiles,
+    /// Who is believed about where clients are.
+    pub peers: Arc<Peers>,
     /// Which web pages may connect, as it is at each handshake.
     pub allowed_origins: watch::Receiver<AllowedOrigins>,
-    /// The configured name of the query parameter that holds a token, which the directory is not told.
+    /// Who has to show a token, as it is at each handshake.
+    pub sign_in: watch::Receiver<Arc<SignIn>>,
+    /// The configured name of the query parameter that holds the HTTP API's token, which the directory is not told.
     pub token_param: String,
     /// Who answers requests on the WebSocket port that are no handshake, where the path's profile is `center`; none: they are
     /// refused as everywhere else.
@@ -80,6 +88,7 @@ pub struct Sessions {
     settings: Settings,
     /// What PHP makes of the token parameter's name.
     token_param: String,
+    places: Arc<Places>,
     heartbeats: Heartbeats,
     refused: IntCounterVec,
     received: IntCounter,
@@ -108,8 +117,9 @@ impl Sessions {
         )?;
         registry.register(Box::new(received.clone()))?;
         let token_param = crate::query::plain_name(&settings.token_param);
+        let places = Places::new(limits.max_connections_per_address);
         let heartbeats = Heartbeats::set(&hub, &settings.heartbeats);
-        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, heartbeats, refused, received }))
+        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, places, heartbeats, refused, received }))
     }
 
     /// A connection's id as its client is told it, in this life of the node.

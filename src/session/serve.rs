@@ -81,27 +81,36 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-/// Makes a connection ready, with TLS where the port speaks it, and speaks HTTP over it.
-async fn welcome(stream: TcpStream, peer: SocketAddr, sessions: &Arc<Sessions>) {
+/// Makes a connection ready: finds out whose it is, where a proxy has to say that first, and does the TLS handshake where
+/// the port speaks TLS. Then speaks HTTP over it.
+async fn welcome(mut stream: TcpStream, peer: SocketAddr, sessions: &Arc<Sessions>) {
+    let mut shutdown = sessions.settings.closed.clone();
+    let limit = sessions.limits.handshake_timeout;
+    let arrived = tokio::select! {
+        arrived = sessions.settings.peers.arrived(&mut stream, peer, limit) => arrived,
+        _ = stopped(&mut shutdown) => return,
+    };
+    let client = match arrived {
+        Ok(client) => client,
+        Err(error) => return tracing::debug!(%peer, %error, "connection of a trusted proxy is of no use"),
+    };
     // Without the limit of unread bytes where only handshakes are answered: their answers are short.
     let unread = sessions.has_plain_http().then_some(UNREAD);
     let limited = unread.map_or(Ok(()), |unread| SockRef::from(&stream).set_tcp_user_timeout(Some(unread)));
     if let Err(error) = limited.and_then(|()| stream.set_nodelay(true)) {
-        tracing::debug!(%peer, %error, "client gone before its handshake");
-        return;
+        return tracing::debug!(peer = %client, %error, "client gone before its handshake");
     }
     let Some(certificate) = &sessions.settings.tls else {
-        return speak_http(stream, peer, sessions).await;
+        return speak_http(stream, client, sessions).await;
     };
-    let mut shutdown = sessions.settings.closed.clone();
     let accepted = tokio::select! {
-        accepted = certificate.accept(stream, sessions.limits.handshake_timeout) => accepted,
+        accepted = certificate.accept(stream, limit) => accepted,
         _ = stopped(&mut shutdown) => return,
     };
     match accepted {
         // Boxed, as it is larger than all that follows.
-        Ok(stream) => Box::pin(speak_http(stream, peer, sessions)).await,
-        Err(error) => tracing::debug!(%peer, %error, "tls handshake failed"),
+        Ok(stream) => Box::pin(speak_http(stream, client, sessions)).await,
+        Err(error) => tracing::debug!(peer = %client, %error, "tls handshake failed"),
     }
 }
 

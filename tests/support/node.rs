@@ -107,6 +107,16 @@ impl Node {
         self.http.expect("the node was waited for")
     }
 
+    /// Where its management port is.
+    pub fn manager(&self) -> SocketAddr {
+        self.log.lines().iter().find_map(|line| address(line, "manager")).expect("the node has a management port")
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its actions API.
     pub fn api(&self) -> Api {
         Api(self.http())
@@ -191,10 +201,14 @@ impl Drop for Node {
 
 /// The WebSocket and the HTTP address, where the log line tells them.
 fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    Some((address(line, "ws")?, address(line, "http")?))
+}
+
+/// An address that the log line tells.
+fn address(line: &str, name: &str) -> Option<SocketAddr> {
     let line: Value = serde_json::from_str(line).ok()?;
     let fields = if line["fields"].is_object() { &line["fields"] } else { &line };
-    let address = |name: &str| fields[name].as_str()?.parse().ok();
-    if fields["message"] == "listening" { Some((address("ws")?, address("http")?)) } else { None }
+    if fields["message"] == "listening" { fields[name].as_str()?.parse().ok() } else { None }
 }
 
 /// What a command that ended by itself has left.

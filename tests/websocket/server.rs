@@ -50,7 +50,9 @@ impl Server {
         let (closed, closes) = watch::channel(false);
         let settings = Settings {
             profiles,
+            peers: Default::default(),
             allowed_origins: current_origins,
+            sign_in: watch::channel(Arc::default()).1,
             token_param: "key".to_owned(),
             tls: None,
             plain_http,

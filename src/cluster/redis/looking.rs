@@ -297,7 +297,7 @@ fn nothing(question: &Question) -> Answer {
 /// The answer to a question that one command answers.
 fn whole(question: &Question, value: Value) -> Answer {
     match question {
-        Question::Details(_) => Answer::Details(value.as_str().map(|details| Details::parse(&details))),
+        Question::Details(_) => Answer::Details(value.as_str().map(|details| Box::new(Details::parse(&details)))),
         Question::Connections
         | Question::ConnectionIds
         | Question::Members(_)

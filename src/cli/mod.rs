@@ -1,6 +1,13 @@
 //! The command line: what can be typed, with its help. What the words do is in [`crate::client`] and the node.
 
+mod operator;
+mod spelling;
+
+pub use operator::{Start, Told};
+pub use spelling::{language, spelled};
+
 use crate::model::{ConnectionId, Name};
+use crate::operator::Operation;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::num::NonZeroU64;
@@ -27,6 +34,7 @@ Examples:
   date | carillon push --all                      push the standard input to every connection
   carillon channels                               who is where
   carillon close --connection 17                  close one connection
+  carillon -s status -h 127.0.0.1 -p 9501         ask a node how it is; the same as carillon status -h … -p …
 
 Exit codes:
   0  done
@@ -54,6 +62,8 @@ pub enum Command {
     ///
     /// Everything a node can be told comes from the environment; `carillon config` lists it.
     Serve,
+    /// Run a node, in the background with --daemon
+    Start(Start),
     /// List every variable of a node's configuration, with its default and meaning
     Config {
         /// As a Markdown table
@@ -132,6 +142,14 @@ pub enum ClientCommand {
     /// Without --api and CARILLON_API it asks the node of this machine, where that listens by its own variables
     /// (METRICS_PORT, HTTP_HOST, HTTP_PORT …), or on 127.0.0.1:8080.
     Health(Health),
+    /// Have a node read again what can change (what SIGHUP does); no connection is dropped
+    Reload(Told),
+    /// Have a node drain and end (what SIGTERM does)
+    Stop(Told),
+    /// Print a node's number of connections, its process and its memory
+    Status(Told),
+    /// Tell every client of the cluster a text
+    Say(Told),
 }
 
 impl ClientCommand {
@@ -145,6 +163,18 @@ impl ClientCommand {
             Self::Close(command) => &command.options,
             Self::Stats(options) => options,
             Self::Health(command) => &command.options,
+            Self::Reload(told) | Self::Stop(told) | Self::Status(told) | Self::Say(told) => &told.options,
+        }
+    }
+
+    /// What an operator tells the node, where it is that.
+    pub fn operation(&self) -> Option<(Operation, &Told)> {
+        match self {
+            Self::Reload(told) => Some((Operation::Reload, told)),
+            Self::Stop(told) => Some((Operation::Stop, told)),
+            Self::Status(told) => Some((Operation::Status, told)),
+            Self::Say(told) => Some((Operation::Say, told)),
+            _ => None,
         }
     }
 }
