@@ -45,7 +45,11 @@ pub(super) async fn health(api: &Api, health: &Health, output: &mut Output) -> R
 
 /// The health pages of a node with this configuration, asked from its own machine.
 fn of_this_machine(config: &Config) -> Result<Url, Failure> {
-    local_url(config.http_host, config.metrics_port.unwrap_or(config.http_port), "--api")
+    let mut url = local_url(config.http_host, config.metrics_port.unwrap_or(config.http_port), "--api")?;
+    if config.http_tls && config.metrics_port.is_none() {
+        url.set_scheme("https").map_err(|()| Failure::Usage(format!("{url}: can't be asked over tls")))?;
+    }
+    Ok(url)
 }
 
 /// The URL of a port of this machine's node, by the address that it listens on; `option` names a port that isn't known.
@@ -58,8 +62,7 @@ pub(super) fn local_url(host: IpAddr, port: u16, option: &str) -> Result<Url, Fa
         IpAddr::V6(any) if any.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
         one => one,
     };
-    let tls = config.http_tls && config.metrics_port.is_none();
-    let url = format!("{}://{}/", if tls { "https" } else { "http" }, SocketAddr::new(host, port));
+    let url = format!("http://{}/", SocketAddr::new(host, port));
     Url::parse(&url).map_err(|error| Failure::Usage(format!("{url}: {error}")))
 }
 
