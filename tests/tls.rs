@@ -233,6 +233,29 @@ async fn the_pair_may_be_given_itself_and_the_http_port_may_speak_tls_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_ends_its_tls_is_told_the_end_in_tls() {
+    let certificates = Certificates::new();
+    let node = node(&certificates, &[]).await;
+    for version in [&TLS12, &TLS13] {
+        let stream = TcpStream::connect(node.ws()).await.unwrap();
+        let connector = TlsConnector::from(certificates.client(&[version]));
+        let mut stream = connector.connect(node.ws().ip().into(), stream).await.unwrap();
+        let request = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101"));
+        stream.shutdown().await.unwrap();
+        // An end that was not said is an error here: the stream may have been cut.
+        let rest = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap();
+        assert!(rest.is_ok(), "{version:?} {rest:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_over_tls_is_closed_and_costs_nobody_else() {
     let certificates = Certificates::new();
     let node = node(&certificates, &[("MAX_UNSENT", "256KiB")]).await;
