@@ -117,7 +117,10 @@ impl Node {
             Some(address) => Some(listen("MANAGER_PORT", address.ip(), address.port())?),
             None => None,
         };
-        let unix_socket = config.unix_socket.as_ref().map(listen_at).transpose()?;
+        let unix_socket = match &config.unix_socket {
+            Some(config) => Some(listen_at(config).await?),
+            None => None,
+        };
         let http_address = local_address(&http, config.http_host, config.http_port);
         let ws_address = ws.as_ref().map_or(http_address, |ws| local_address(ws, config.ws_host, config.ws_port));
 
@@ -394,8 +397,9 @@ fn client_documents(devices: Arc<DeviceSocket>) -> ClientDocuments {
     })
 }
 
-fn listen_at(config: &SocketConfig) -> Result<DeviceListener, StartError> {
+async fn listen_at(config: &SocketConfig) -> Result<DeviceListener, StartError> {
     DeviceListener::bind(config)
+        .await
         .map_err(|error| StartError::UnixSocket { path: config.path.display().to_string(), error })
 }
 

@@ -101,6 +101,23 @@ async fn a_document_may_be_cut_at_every_byte() {
 }
 
 #[tokio::test]
+async fn one_long_write_that_is_malformed_has_one_answer() {
+    let place = Place::new();
+    let node = node(&place, &[]).await;
+    let mut backend = Backend::connect(&place.path()).await;
+    for _ in 0..20 {
+        // More than the kernel takes at once, so that most of it is written after the node has seen what is wrong.
+        backend.write(format!("{{\"action\":\"multicast\",\"data\":}}{}", "x".repeat(MAX_DOCUMENT - 100))).await;
+        assert_eq!(backend.read().await, "ERR");
+        assert_eq!(backend.ask("{}").await, "OK");
+    }
+    // The limit is the same for what is no document.
+    backend.write_until_closed(&vec![b'}'; MAX_DOCUMENT]).await;
+    assert_eq!(backend.rest().await, "ERR");
+    assert_eq!(refused(&node, "unix", "malformed").await, 21);
+}
+
+#[tokio::test]
 async fn several_documents_in_one_write_are_answered_and_carried_out_in_their_order() {
     let place = Place::new();
     let node = node(&place, &[]).await;

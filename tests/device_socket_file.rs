@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use support::device::{Backend, Place, device, node, send, to_all};
 use support::node::{carillon, finish};
+use support::{DEADLINE, Node, eventually};
 
 #[tokio::test]
 async fn the_file_has_its_mode_and_is_removed_at_the_end() {
@@ -48,6 +49,22 @@ async fn a_file_that_was_left_is_replaced_and_one_in_use_is_not() {
     assert!(second.code == 1 && said.contains(&path) && said.contains("listens there already"), "{said}");
     assert_eq!(send(&place.path(), to_all("hello")).await, "OK");
     listener.hears_text("\"hello\"").await;
+}
+
+#[tokio::test]
+async fn of_nodes_that_find_the_same_left_file_at_once_one_has_the_socket() {
+    for _ in 0..10 {
+        let place = Place::new();
+        // Bound and closed: what a killed node leaves.
+        drop(UnixListener::bind(place.path()).unwrap());
+        let path = place.text();
+        let mut nodes: Vec<Node> = (0..4).map(|_| Node::spawn(&[("UNIX_SOCKET", &path)])).collect();
+        eventually("all but one have ended", DEADLINE, async || {
+            support::eventually::same(nodes.iter_mut().map(|node| usize::from(!node.has_ended())).sum::<usize>(), 1)
+        })
+        .await;
+        assert_eq!(send(&place.path(), "{}").await, "OK");
+    }
 }
 
 #[tokio::test]

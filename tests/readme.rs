@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::{env, fs};
+use support::certificates::Certificates;
 use support::http::get;
 use support::node::{carillon, finish};
 use support::{Node, RedisServer};
@@ -60,16 +61,24 @@ async fn the_configuration_table_is_what_the_program_prints() {
 }
 
 #[tokio::test]
-async fn the_metrics_table_has_every_metric_of_a_node_with_and_without_redis() {
+async fn the_metrics_table_has_every_metric_of_a_node_with_and_without_redis_and_tls() {
     let redis = RedisServer::start().await;
+    let certificates = Certificates::new();
+    let (certificate, key) = (certificates.path("server.pem"), certificates.path("server.key"));
     let (alone, member) = (Node::start(&[]).await, Node::on(&redis.url()).await);
+    let secure = Node::start(&[("TLS_CERT", &certificate), ("TLS_KEY", &key)]).await;
     // Nothing has happened yet: every family is shown from the start.
-    let (alone, with_redis) = (metrics(&alone).await, metrics(&member).await);
+    let (alone, with_redis, with_tls) = (metrics(&alone).await, metrics(&member).await, metrics(&secure).await);
     let mut all = alone.clone();
     all.extend(with_redis);
+    all.extend(with_tls.clone());
     let mut table = String::from("| metric | type | meaning |\n|---|---|---|\n");
     for (name, (kind, help)) in &all {
-        let only = if alone.contains_key(name) { "" } else { " With Redis only." };
+        let only = match (alone.contains_key(name), with_tls.contains_key(name)) {
+            (true, _) => "",
+            (false, true) => " With TLS only.",
+            (false, false) => " With Redis only.",
+        };
         writeln!(table, "| `{name}` | {kind} | {help}{only} |").unwrap();
     }
     block_is("metrics", &table);

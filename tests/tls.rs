@@ -8,6 +8,7 @@ use std::sync::Arc;
 use support::certificates::Certificates;
 use support::http::Http;
 use support::node::{Finished, carillon, finish};
+use support::redis::free_port;
 use support::{DEADLINE, Heard, Listener, Node, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -232,6 +233,29 @@ async fn the_pair_may_be_given_itself_and_the_http_port_may_speak_tls_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_ends_its_tls_is_told_the_end_in_tls() {
+    let certificates = Certificates::new();
+    let node = node(&certificates, &[]).await;
+    for version in [&TLS12, &TLS13] {
+        let stream = TcpStream::connect(node.ws()).await.unwrap();
+        let connector = TlsConnector::from(certificates.client(&[version]));
+        let mut stream = connector.connect(node.ws().ip().into(), stream).await.unwrap();
+        let request = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101"));
+        stream.shutdown().await.unwrap();
+        // An end that was not said is an error here: the stream may have been cut.
+        let rest = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap();
+        assert!(rest.is_ok(), "{version:?} {rest:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_over_tls_is_closed_and_costs_nobody_else() {
     let certificates = Certificates::new();
     let node = node(&certificates, &[("MAX_UNSENT", "256KiB")]).await;
@@ -271,4 +295,48 @@ async fn a_slow_reader_over_tls_is_closed_and_costs_nobody_else() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_asks_the_node_of_this_machine_over_tls_whatever_the_name_in_its_certificate() {
+    let certificates = Certificates::new();
+    let (certificate, key) = (certificates.path("server.pem"), certificates.path("server.key"));
+    let ports = [free_port().to_string(), free_port().to_string()];
+    let https = [("TLS_CERT", certificate.as_str()), ("TLS_KEY", &key), ("HTTP_TLS", "true"), ("HTTP_PORT", &ports[0])];
+    // Not a name of the certificate's, whose authority the system does not know either.
+    let of_its_own = [https[0], https[1], https[2], https[3], ("HTTP_HOST", "127.0.0.2")];
+    let with_metrics = [https[0], https[1], https[2], ("METRICS_PORT", &ports[1])];
+    let shared =
+        [https[0], https[1], https[3], ("HTTP_HOST", "127.0.0.2"), ("WS_HOST", "127.0.0.2"), ("WS_PORT", &ports[0])];
+    for environment in [&of_its_own[..], &with_metrics, &shared] {
+        let mut node = Node::spawn(environment);
+        node.listening().await;
+        let Finished { code, stdout, stderr } = finish(carillon(&["health"], environment)).await;
+        assert_eq!((code, stdout.as_str()), (0, "ready\n"), "{environment:?} {stderr}");
+    }
+    // A node that is named is one that has to prove who it is.
+    let mut node = Node::spawn(&of_its_own);
+    node.listening().await;
+    let url = format!("https://127.0.0.2:{}/", ports[0]);
+    let ca = certificates.path("ca.pem");
+    let named = finish(carillon(&["health", "--api", &url], &[("SSL_CERT_FILE", &ca)])).await;
+    assert_eq!(named.code, 3, "{}", named.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_comes_with_attributes_works_and_is_never_shown() {
+    let certificates = Certificates::new();
+    let key = format!("Bag Attributes\n    friendlyName: server\n{}", certificates.read("server.key"));
+    certificates.write("bag.key", &key);
+    certificates.write("broken.key", &key.replace("-----END", "END"));
+    let (certificate, bag) = (certificates.path("server.pem"), certificates.path("bag.key"));
+    let mut node = Node::spawn(&[("TLS_CERT", &certificate), ("TLS_KEY_FILE", &bag), ("WS_HOST", "127.0.0.1")]);
+    node.listening().await;
+    connect(&node, "/", &certificates.client(&[&TLS13])).await;
+    let broken = certificates.path("broken.key");
+    let environment =
+        [("WS_PORT", "0"), ("HTTP_PORT", "0"), ("TLS_CERT", certificate.as_str()), ("TLS_KEY_FILE", &broken)];
+    let Finished { code, stdout, stderr } = finish(carillon(&[], &environment)).await;
+    let (said, secret) = (format!("{stdout}{stderr}"), key.lines().nth(3).unwrap());
+    assert!(code != 0 && said.contains("no private key in PEM form") && !said.contains(secret), "{code} {said}");
 }

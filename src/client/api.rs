@@ -40,6 +40,12 @@ impl Api {
         Ok(Self { http, base: options.api.clone(), authorization })
     }
 
+    /// For pages of the node on this machine alone: without a token, whatever its certificate.
+    pub(super) fn of_this_machine(options: &ClientOptions) -> Result<Self, Failure> {
+        let http = Http::to_this_machine(options.timeout)?;
+        Ok(Self { http, base: options.api.clone(), authorization: None })
+    }
+
     /// A call that only asks: by GET, its parameters in the query. The result is `response`.
     pub(super) async fn ask(&self, action: &str, parameters: &Parameters<'_>) -> Result<Value, Failure> {
         let mut url = self.base.clone();

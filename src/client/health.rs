@@ -13,13 +13,15 @@ use url::Url;
 
 /// Prints what the node says of itself; anything but a status of 2xx is a refusal.
 pub(super) async fn health(api: &Api, health: &Health, output: &mut Output) -> Result<(), Failure> {
-    let base = match &health.options.api {
-        named if named.as_str() != DEFAULT_API => named.clone(),
+    let own;
+    let (api, base) = match &health.options.api {
+        named if named.as_str() != DEFAULT_API => (api, named.clone()),
         _ => {
             let config = Config::from_env().map_err(|faults| {
                 Failure::Usage(format!("the configuration of this machine's node has faults:\n{faults}"))
             })?;
-            of_this_machine(&config)?
+            own = Api::of_this_machine(&health.options)?;
+            (&own, of_this_machine(&config)?)
         }
     };
     let url = base
@@ -43,7 +45,11 @@ pub(super) async fn health(api: &Api, health: &Health, output: &mut Output) -> R
 
 /// The health pages of a node with this configuration, asked from its own machine.
 fn of_this_machine(config: &Config) -> Result<Url, Failure> {
-    local_url(config.http_host, config.metrics_port.unwrap_or(config.http_port), "--api")
+    let mut url = local_url(config.http_host, config.metrics_port.unwrap_or(config.http_port), "--api")?;
+    if config.http_tls && config.metrics_port.is_none() {
+        url.set_scheme("https").map_err(|()| Failure::Usage(format!("{url}: can't be asked over tls")))?;
+    }
+    Ok(url)
 }
 
 /// The URL of a port of this machine's node, by the address that it listens on; `option` names a port that isn't known.
@@ -66,7 +72,9 @@ mod tests {
 
     #[test]
     fn a_node_of_this_machine_is_asked_where_its_variables_say() {
-        let cases: [(&[(&str, &str)], &str); 8] = [
+        let pair = [("TLS_CERT", "cert.pem"), ("TLS_KEY", "key.pem")];
+        let https = [pair[0], pair[1], ("HTTP_TLS", "true")];
+        let cases: [(&[(&str, &str)], &str); 12] = [
             (&[], DEFAULT_API),
             (&[("HTTP_PORT", "9000")], "http://127.0.0.1:9000/"),
             (&[("HTTP_HOST", "0.0.0.0")], DEFAULT_API),
@@ -75,6 +83,10 @@ mod tests {
             (&[("HTTP_TOKEN", "secret")], DEFAULT_API),
             (&[("HTTP_HOST", "10.1.2.3"), ("HTTP_PORT", "0"), ("METRICS_PORT", "9001")], "http://10.1.2.3:9001/"),
             (&[("HTTP_HOST", "10.1.2.3"), ("HTTP_PORT", "9000"), ("PORT", "9000")], "http://10.1.2.3:9000/"),
+            (&pair, DEFAULT_API),
+            (&https, "https://127.0.0.1:8080/"),
+            (&[pair[0], pair[1], ("WS_PORT", "8080")], "https://127.0.0.1:8080/"),
+            (&[pair[0], pair[1], https[2], ("METRICS_PORT", "9001")], "http://127.0.0.1:9001/"),
         ];
         let config = |variables: &[(&str, &str)]| {
             Config::from_variables(variables.iter().map(|&(name, value)| (name.into(), value.into()))).unwrap()

@@ -10,7 +10,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
@@ -31,9 +34,21 @@ impl Http {
     /// A client that speaks TLS if `secure` is set, trusting the system's certificate authorities (or those that
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name). Each request and each body must be there within `timeout`.
     pub(super) fn new(secure: bool, timeout: Duration) -> Result<Self, Failure> {
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls_config(secure)?).https_or_http().enable_http1().build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), timeout })
+        Ok(Self::with(tls_config(secure)?, timeout))
+    }
+
+    /// A client for a node of this machine, with TLS or without, that takes any certificate: the node's own has the name that
+    /// clients know, not this address, and may be one that a check of its health has to survive. Nothing secret may be sent.
+    pub(super) fn to_this_machine(timeout: Duration) -> Result<Self, Failure> {
+        let mut tls = tls_config(false)?;
+        let anybody = Arc::new(Anybody(tls.crypto_provider().signature_verification_algorithms));
+        tls.dangerous().set_certificate_verifier(anybody);
+        Ok(Self::with(tls, timeout))
+    }
+
+    fn with(tls: ClientConfig, timeout: Duration) -> Self {
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+        Self { client: Client::builder(TokioExecutor::new()).build(connector), timeout }
     }
 
     /// Sends a request for `url` and waits for the head of the answer.
@@ -102,6 +117,45 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
         error = layer.source();
     }
     false
+}
+
+/// Takes any certificate whose key the server has.
+#[derive(Debug)]
+struct Anybody(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }
 
 fn tls_config(secure: bool) -> Result<ClientConfig, Failure> {

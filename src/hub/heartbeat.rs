@@ -43,7 +43,8 @@ impl Heartbeats {
     }
 }
 
-/// Somebody's turn after the other, over and over: what everybody is to have once an interval, slice by slice.
+/// Everybody's turn once an interval, slice by slice: which slice is whose is fixed, so that whoever comes or goes doesn't
+/// move anybody else's turn.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     next: usize,
@@ -51,22 +52,23 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// Whose turn it is, of `count`, when `elapsed` has passed since the last call; nobody's twice, however long that is.
+    /// Whose turn it is, of `count`, when `elapsed` has passed since the last call; nobody's twice, however long that is. An
+    /// interval is cut into slices of `tick`, or is one slice where it is shorter.
     pub(super) fn turn(
         &mut self,
         count: usize,
         elapsed: Duration,
         interval: Duration,
+        tick: Duration,
     ) -> impl Iterator<Item = usize> + use<> {
-        let due = self.credit + count as f64 * elapsed.as_secs_f64() / interval.as_secs_f64();
-        let whole = (due.max(0.0) as usize).min(count);
+        let slices = ((interval.as_secs_f64() / tick.as_secs_f64()).round() as usize).max(1);
+        let due = self.credit + slices as f64 * elapsed.as_secs_f64() / interval.as_secs_f64();
+        let whole = (due.max(0.0) as usize).min(slices);
         self.credit = (due - whole as f64).clamp(0.0, 1.0);
-        let first = if self.next < count { self.next } else { 0 };
-        self.next = first + whole;
-        if self.next >= count {
-            self.next -= count;
-        }
-        (first..first + whole).map(move |at| if at < count { at } else { at - count })
+        let first = self.next % slices;
+        self.next = (first + whole) % slices;
+        // From the last to the first, so that the first clients of a node that has just started don't have theirs at once.
+        (first..first + whole).flat_map(move |slice| (slices - 1 - slice % slices..count).step_by(slices))
     }
 }
 
@@ -74,9 +76,10 @@ impl Round {
 mod tests {
     use super::*;
 
-    fn turns(round: &mut Round, count: usize, ticks: usize, share: u64) -> Vec<Vec<usize>> {
-        let tick = Duration::from_millis(200);
-        (0..ticks).map(|_| round.turn(count, tick, tick * share as u32).collect()).collect()
+    const TICK: Duration = Duration::from_millis(200);
+
+    fn turn(round: &mut Round, count: usize, elapsed: Duration, interval: Duration) -> Vec<usize> {
+        round.turn(count, elapsed, interval, TICK).collect()
     }
 
     #[test]
@@ -84,24 +87,41 @@ mod tests {
         for count in [1, 2, 3, 7, 100, 101] {
             let mut round = Round::default();
             for interval in 0..5 {
-                let slices = turns(&mut round, count, 10, 10);
+                let slices: Vec<_> = (0..10).map(|_| turn(&mut round, count, TICK, TICK * 10)).collect();
                 let most = slices.iter().map(Vec::len).max();
-                assert!(most <= Some(count / 10 + 1), "{count}, interval {interval}: {slices:?}");
-                let all: Vec<usize> = slices.into_iter().flatten().collect();
-                // A share of an interval may add up to a turn just after its end.
-                assert!(all.len().abs_diff(count) <= 1, "{count}, interval {interval}: {all:?}");
-                assert!(all.windows(2).all(|pair| pair[1] == (pair[0] + 1) % count), "{all:?}");
+                assert!(most <= Some(count.div_ceil(10)), "{count}, interval {interval}: {slices:?}");
+                let mut all: Vec<usize> = slices.into_iter().flatten().collect();
+                all.sort_unstable();
+                assert_eq!(all, (0..count).collect::<Vec<_>>(), "{count}, interval {interval}");
             }
+        }
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_an_interval_while_others_come_and_go() {
+        let (mut round, interval, mut count) = (Round::default(), TICK * 50, 0);
+        let mut waiting: Vec<usize> = Vec::new();
+        for tick in 0..1000 {
+            // A thousand come with each tick, then all but some leave, and come again.
+            count = if tick % 300 == 299 { 10 } else { count + 1000 };
+            waiting.resize(count, 0);
+            waiting.iter_mut().for_each(|ticks| *ticks += 1);
+            for number in turn(&mut round, count, TICK, interval) {
+                waiting[number] = 0;
+            }
+            assert!(waiting.iter().all(|ticks| *ticks <= 51), "in tick {tick}");
         }
     }
 
     #[test]
     fn a_long_pause_is_one_round_and_not_several() {
         let mut round = Round::default();
-        let turn: Vec<usize> = round.turn(3, Duration::from_secs(60), Duration::from_secs(1)).collect();
-        assert_eq!(turn, [0, 1, 2]);
-        assert_eq!(round.turn(0, Duration::from_secs(60), Duration::from_secs(1)).count(), 0);
-        assert!(round.turn(3, Duration::ZERO, Duration::from_secs(1)).count() <= 1);
+        let (long, second) = (Duration::from_secs(60), Duration::from_secs(1));
+        assert_eq!(turn(&mut round, 3, long, second), [2, 1, 0]);
+        assert!(turn(&mut round, 0, long, second).is_empty());
+        assert!(turn(&mut round, 3, Duration::ZERO, second).len() <= 1);
+        // Shorter than a tick.
+        assert_eq!(turn(&mut round, 3, TICK, TICK / 2), [0, 1, 2]);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
                     let _ = written.await;
                 }
                 Turn::Ended(written) => return Box::pin(session.finish(written)).await,
-                Turn::Lost => return,
+                Turn::Lost => return session.lose(),
             }
             turn = match readable(&session.socket).await {
                 Ok(()) => session.read(),
@@ -196,6 +196,13 @@ impl Session {
                 Turn::Carrying(Box::new(Carrying { documents: carry_out(documents), then: turn }))
             }
             _ => turn,
+        }
+    }
+
+    /// The client has ended the stream, or it broke. A client that said so in TLS is told the same (RFC 8446, section 6.1).
+    fn lose(self) {
+        if self.socket.is_tls() {
+            self.socket.shutdown_write();
         }
     }
 

@@ -32,9 +32,14 @@ pub enum Source {
 }
 
 impl Source {
-    /// PEM begins with dashes; everything else is a path.
+    /// What has a PEM block in it, or several lines, is no path: tools write attributes in front of keys (RFC 7468, section 5.2),
+    /// and a path is shown where it can't be read, a key never.
     pub fn new(value: String) -> Self {
-        if value.trim_start().starts_with("-----BEGIN ") { Self::Pem(value) } else { Self::Path(value.into()) }
+        if value.contains("-----BEGIN ") || value.trim_end().contains('\n') {
+            Self::Pem(value)
+        } else {
+            Self::Path(value.into())
+        }
     }
 }
 
@@ -77,6 +82,7 @@ struct Metrics {
 
 /// The certificate that handshakes are answered with, and everything that goes with it.
 pub struct Certificate {
+    /// Held while they are read: who looks later has looked at what is newer.
     sources: Mutex<TlsConfig>,
     /// What was read last, taken or refused: the same again is no news.
     read: Mutex<Result<Pair, TlsError>>,
@@ -123,8 +129,9 @@ impl Certificate {
 
     /// Takes other sources over, which may be the old ones with another content.
     pub fn reload(&self, sources: TlsConfig) {
-        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = sources;
-        self.look();
+        let mut current = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = sources;
+        self.look(&current);
     }
 
     /// Follows the files for ever. What is half written is refused and looked at again.
@@ -133,16 +140,19 @@ impl Certificate {
             tokio::time::sleep(LOOK).await;
             let certificate = self.clone();
             // Reading files may block.
-            let looked = tokio::task::spawn_blocking(move || certificate.look()).await;
+            let looked = tokio::task::spawn_blocking(move || {
+                let sources = certificate.sources.lock().unwrap_or_else(PoisonError::into_inner);
+                certificate.look(&sources);
+            })
+            .await;
             if let Err(error) = looked {
                 tracing::error!(%error, "the tls certificate could not be looked at");
             }
         }
     }
 
-    fn look(&self) {
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let fresh = Pair::read(&sources);
+    fn look(&self, sources: &TlsConfig) {
+        let fresh = Pair::read(sources);
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if match (&*read, &fresh) {
             (Ok(old), Ok(new)) => old.is_same(new),
@@ -190,4 +200,24 @@ pub enum StartError {
     /// A metric of the same name is registered already.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_with_attributes_in_front_of_it_is_no_path_that_could_be_shown() {
+        let key = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
+        for value in
+            [key.to_owned(), format!("\n{key}"), format!("Bag Attributes\n  friendlyName: x\n{key}"), "a\nb".into()]
+        {
+            let source = Source::new(value);
+            assert!(matches!(source, Source::Pem(_)), "{source:?}");
+            assert!(!format!("{source} {source:?}").contains("c2Vj"));
+        }
+        for path in ["/etc/tls/tls.key", "tls.key\n", "-----"] {
+            assert_eq!(Source::new(path.to_owned()), Source::Path(path.into()));
+        }
+    }
 }

@@ -158,6 +158,11 @@ impl Node {
         eventually("the node's process ends", DEADLINE, async || self.child.try_wait().unwrap().ok_or("it runs")).await
     }
 
+    /// Whether its process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Memory of its own that is resident, in bytes: heap and stacks, without the program's code, which comes in page by
     /// page as it is first used.
     pub fn resident(&self) -> u64 {

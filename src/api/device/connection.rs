@@ -10,13 +10,16 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{SemaphorePermit, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Bytes that one read takes at most.
 const CHUNK: usize = 16 << 10;
 
 /// How long a document may be silent before it is taken for one that does not go on.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long nothing may follow something malformed for it to be all of what was written at once.
+const QUIET: Duration = Duration::from_millis(10);
 
 /// How long an answer may wait for a backend that doesn't read; nothing is read from it meanwhile.
 const UNREAD: Duration = Duration::from_secs(10);
@@ -112,8 +115,9 @@ impl<'a> Connection<'a> {
                     return Err(Over);
                 }
                 Err(refusal) => {
-                    self.forget_the_rest();
+                    let forgotten = self.forget_the_rest().await;
                     self.refuse(refusal).await?;
+                    forgotten?;
                 }
             }
         }
@@ -129,16 +133,19 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Drops what of the same write is there already, as none of it can be told from the inside of what was malformed.
-    fn forget_the_rest(&self) {
-        let (mut scratch, mut forgotten) = (vec![0; CHUNK], 0);
-        while forgotten < MAX_DOCUMENT {
-            match self.stream.try_read(&mut scratch) {
-                Ok(length) if length > 0 => forgotten += length,
+    /// Drops what of the same write follows, as none of it can be told from the inside of what was malformed. Until it has been
+    /// answered a backend has no reason to write anything else.
+    async fn forget_the_rest(&mut self) -> Result<(), Over> {
+        let (mut scratch, mut forgotten) = (vec![0; CHUNK].into_boxed_slice(), 0);
+        let began = Instant::now();
+        while forgotten <= MAX_DOCUMENT && began.elapsed() < SILENCE {
+            match timeout(QUIET, self.stream.read(&mut scratch)).await {
+                Ok(Ok(length)) if length > 0 => forgotten += length,
                 // The end of the stream is found by the next read.
-                Ok(_) | Err(_) => return,
+                Ok(_) | Err(_) => return Ok(()),
             }
         }
+        Err(Over)
     }
 
     async fn refuse(&mut self, refusal: Refusal) -> Result<(), Over> {

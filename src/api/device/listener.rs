@@ -3,7 +3,7 @@
 use super::DeviceSocket;
 use super::connection::Connection;
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::fs::{self, Metadata, Permissions};
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Connections of backends at the same time; more are answered `ERR` and closed.
 const MAX_CONNECTIONS: usize = 1024;
@@ -27,6 +27,9 @@ const UNIT: usize = 1 << 10;
 
 /// The pause after accept failed for want of resources, so that those who hold them can get on.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a start waits for others that make a socket in the same directory, which takes them less than a millisecond.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// How the socket is offered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,8 +92,10 @@ impl DeviceListener {
     ///
     /// # Errors
     /// Where somebody listens there, something else is there, or the system says no.
-    pub fn bind(config: &SocketConfig) -> Result<Self, BindError> {
+    pub async fn bind(config: &SocketConfig) -> Result<Self, BindError> {
         let path = &config.path;
+        // Until it listens: what another node makes looks left by somebody before that.
+        let _alone = alone(path).await;
         clear(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -153,6 +158,23 @@ fn refuse(stream: &UnixStream, strict: bool) {
     let answer: &[u8] = if strict { b"ERR: too many connections" } else { b"ERR" };
     // A fresh connection has room for it; if not, its end is answer enough.
     let _ = stream.try_write(answer);
+}
+
+/// Waits for nodes that look at the same directory at this moment, so that none of them removes what another has just made. A
+/// lock that can't be had stops nobody: whoever may read the directory could hold it.
+async fn alone(path: &Path) -> Option<File> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = File::open(directory).ok()?;
+    let start = Instant::now();
+    while start.elapsed() < OTHERS {
+        match directory.try_lock() {
+            Ok(()) => return Some(directory),
+            Err(TryLockError::WouldBlock) => sleep(OTHERS / 100).await,
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    tracing::warn!(path = %path.display(), "somebody holds a lock on the unix socket's directory: going on without it");
+    None
 }
 
 /// Makes room for the socket: a file of one that nobody listens at is removed.

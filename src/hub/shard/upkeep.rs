@@ -5,7 +5,7 @@ use super::super::inbox::Command;
 use super::super::roster::Numbers;
 use super::super::socket::CloseReason;
 use super::super::{GapPolicy, frame};
-use super::{Shard, Slot};
+use super::{Shard, Slot, TICK};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -38,7 +38,7 @@ impl Shard {
         let elapsed = now - std::mem::replace(&mut self.ticked, now);
         let interval = self.hub.limits.ping_interval;
         if !interval.is_zero() {
-            for number in self.pings.turn(self.slots.len(), elapsed, interval) {
+            for number in self.pings.turn(self.slots.len(), elapsed, interval, TICK) {
                 self.ping(number as u32);
             }
         }
@@ -55,7 +55,7 @@ impl Shard {
                 self.heartbeats.push(Round::default());
             }
             let frame = [frame.clone()];
-            for slot in self.heartbeats[at].turn(self.slots.len(), elapsed, *interval) {
+            for slot in self.heartbeats[at].turn(self.slots.len(), elapsed, *interval, TICK) {
                 if let Some(Some(Slot { heartbeat, backlog: None, closing: false, .. })) = self.slots.get(slot)
                     && *heartbeat == Some(*number)
                 {
