@@ -340,3 +340,34 @@ async fn a_key_that_comes_with_attributes_works_and_is_never_shown() {
     let (said, secret) = (format!("{stdout}{stderr}"), key.lines().nth(3).unwrap());
     assert!(code != 0 && said.contains("no private key in PEM form") && !said.contains(secret), "{code} {said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_s_command_speaks_tls_to_the_node_that_has_the_certificate_and_to_no_other() {
+    let certificates = Certificates::new();
+    certificates.renew("other", 4000);
+    let (certificate, key) = (certificates.path("server.pem"), certificates.path("server.key"));
+    let port = free_port().to_string();
+    let https = [("TLS_CERT", certificate.as_str()), ("TLS_KEY", &key), ("HTTP_TLS", "true"), ("HTTP_PORT", &port)];
+    let environment = [https[0], https[1], https[2], https[3], ("HTTP_TOKEN", "secret"), ("HTTP_HOST", "127.0.0.2")];
+    let mut node = Node::spawn(&environment);
+    node.listening().await;
+    let Finished { code, stdout, stderr } = finish(carillon(&["status", "--lang", "en"], &environment)).await;
+    assert!(code == 0 && stdout.contains("PID"), "{code} {stdout} {stderr}");
+    let other = [certificates.path("other.pem"), certificates.path("other.key")];
+    let mut elsewhere = environment;
+    (elsewhere[0].1, elsewhere[1].1) = (&other[0], &other[1]);
+    let refused = finish(carillon(&["status", "--lang", "en"], &elsewhere)).await;
+    assert_eq!(refused.code, 3, "{} {}", refused.stdout, refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_is_said_to_be_one() {
+    let certificates = Certificates::new();
+    certificates.renew("server", 2001);
+    let node = node(&certificates, &[]).await;
+    eventually("it is logged", DEADLINE, async || {
+        let said = node.log().iter().any(|line| line.contains("certificate has expired"));
+        if said { Ok(()) } else { Err("no line") }
+    })
+    .await;
+}

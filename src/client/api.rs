@@ -8,6 +8,7 @@ use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Request, StatusCode};
+use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::Value;
 use std::fs;
@@ -42,7 +43,7 @@ impl Api {
 
     /// For pages of the node on this machine alone: without a token, whatever its certificate.
     pub(super) fn of_this_machine(options: &ClientOptions) -> Result<Self, Failure> {
-        let http = Http::to_this_machine(options.timeout)?;
+        let http = Http::to_this_machine(options.timeout, None)?;
         Ok(Self { http, base: options.api.clone(), authorization: None })
     }
 
@@ -61,6 +62,16 @@ impl Api {
         let form = Serializer::new(String::new()).extend_pairs(parameters).finish();
         let request = Request::post(url.as_str()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         self.call(&url, request, Bytes::from(form)).await.map(drop)
+    }
+
+    /// Speaks to the node of this machine that has this certificate alone, by whatever name.
+    pub(super) fn trust(
+        &mut self,
+        certificate: CertificateDer<'static>,
+        options: &ClientOptions,
+    ) -> Result<(), Failure> {
+        self.http = Http::to_this_machine(options.timeout, Some(certificate))?;
+        Ok(())
     }
 
     /// Uses this token where the options name none.

@@ -37,12 +37,16 @@ impl Http {
         Ok(Self::with(tls_config(secure)?, timeout))
     }
 
-    /// A client for a node of this machine, with TLS or without, that takes any certificate: the node's own has the name that
-    /// clients know, not this address, and may be one that a check of its health has to survive. Nothing secret may be sent.
-    pub(super) fn to_this_machine(timeout: Duration) -> Result<Self, Failure> {
+    /// A client for a node of this machine, with TLS or without: the node's certificate has the name that clients know, not
+    /// this address. It has to be the one given. Without one any is taken, as a check of its health has to survive a wrong
+    /// one; nothing secret may be sent then.
+    pub(super) fn to_this_machine(
+        timeout: Duration,
+        certificate: Option<CertificateDer<'static>>,
+    ) -> Result<Self, Failure> {
         let mut tls = tls_config(false)?;
-        let anybody = Arc::new(Anybody(tls.crypto_provider().signature_verification_algorithms));
-        tls.dangerous().set_certificate_verifier(anybody);
+        let algorithms = tls.crypto_provider().signature_verification_algorithms;
+        tls.dangerous().set_certificate_verifier(Arc::new(ThisMachine { certificate, algorithms }));
         Ok(Self::with(tls, timeout))
     }
 
@@ -119,20 +123,28 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Takes any certificate whose key the server has.
+/// Takes one certificate, or any, if the server has its key.
 #[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
+struct ThisMachine {
+    certificate: Option<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for ThisMachine {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
+        shown: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        match &self.certificate {
+            Some(certificate) if certificate != shown => {
+                Err(rustls::Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure))
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -141,7 +153,7 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0)
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -150,11 +162,11 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

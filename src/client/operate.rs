@@ -74,6 +74,14 @@ fn whom(told: &Told) -> Result<(Url, Api), Failure> {
         {
             api.authorize_unless_told(token)?;
         }
+        if port.is_none()
+            && host.is_none()
+            && is_https(&config)
+            && let Some(sources) = &config.reloadable.tls
+        {
+            let certificate = sources.own_certificate().map_err(|error| Failure::Usage(error.to_string()))?;
+            api.trust(certificate, options)?;
+        }
         if port.is_some() { options.api.clone() } else { of_this_machine(&config)? }
     };
     if let Some(host) = host {
@@ -88,7 +96,16 @@ fn whom(told: &Told) -> Result<(Url, Api), Failure> {
 /// Where a node with this configuration is told, from its own machine.
 fn of_this_machine(config: &Config) -> Result<Url, Failure> {
     let address = config.manager.unwrap_or_else(|| SocketAddr::new(config.http_host, config.http_port));
-    local_url(address.ip(), address.port(), "-p")
+    let mut url = local_url(address.ip(), address.port(), "-p")?;
+    if is_https(config) {
+        url.set_scheme("https").map_err(|()| Failure::Usage(format!("{url}: can't be asked over tls")))?;
+    }
+    Ok(url)
+}
+
+/// Whether the port where a node with this configuration is told speaks TLS; the management port never does.
+fn is_https(config: &Config) -> bool {
+    config.http_tls && config.manager.is_none()
 }
 
 #[cfg(test)]
@@ -97,7 +114,11 @@ mod tests {
 
     #[test]
     fn a_node_of_this_machine_is_told_on_its_management_port_or_its_http_port() {
-        let cases: [(&[(&str, &str)], &str); 4] = [
+        let tls = [("TLS_CERT", "cert.pem"), ("TLS_KEY", "key.pem"), ("HTTP_TLS", "true")];
+        let managed = [tls[0], tls[1], tls[2], ("MANAGER_PORT", "9501")];
+        let cases: [(&[(&str, &str)], &str); 6] = [
+            (&tls, "https://127.0.0.1:8080/"),
+            (&managed, "http://127.0.0.1:9501/"),
             (&[], DEFAULT_API),
             (&[("HTTP_HOST", "0.0.0.0"), ("HTTP_PORT", "9000")], "http://127.0.0.1:9000/"),
             (&[("HTTP_PORT", "9000"), ("MANAGER_PORT", "9501")], "http://127.0.0.1:9501/"),

@@ -119,6 +119,7 @@ impl Certificate {
         }
         metrics.expiry.set(pair.expiry);
         tracing::info!(certificate = %sources.certificate, expires = pair.expiry, "tls certificate loaded");
+        pair.warn_of_expiry();
         Ok(Arc::new(Self {
             current: watch::Sender::new(pair.config.clone()),
             read: Mutex::new(Ok(pair)),
@@ -167,6 +168,7 @@ impl Certificate {
                 self.metrics.expiry.set(pair.expiry);
                 self.metrics.reloads.with_label_values(&["taken"]).inc();
                 tracing::info!(certificate = %sources.certificate, expires = pair.expiry, "tls certificate exchanged");
+                pair.warn_of_expiry();
             }
             Err(error) => {
                 self.metrics.reloads.with_label_values(&["refused"]).inc();

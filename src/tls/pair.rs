@@ -6,6 +6,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// A file that is longer is no certificate.
@@ -58,11 +59,9 @@ pub(super) struct Pair {
 impl Pair {
     /// Reads and checks both.
     pub(super) fn read(sources: &TlsConfig) -> Result<Self, TlsError> {
-        let certificate = read("TLS_CERT", &sources.certificate)?;
+        let chain = chain(sources)?;
         let key = read("TLS_KEY", &sources.key)?;
         let (of_certificate, of_key) = (sources.certificate.to_string(), sources.key.to_string());
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate).collect();
-        let chain = chain.map_err(|error| TlsError::Certificate(of_certificate.clone(), error.to_string()))?;
         let Some(own) = chain.first() else { return Err(TlsError::NoCertificate(of_certificate)) };
         let expiry = X509Certificate::from_der(own)
             .map_err(|error| TlsError::Certificate(of_certificate.clone(), error.to_string()))?
@@ -92,9 +91,35 @@ impl Pair {
         Ok(Self { config: Arc::new(config), expiry, chain, key })
     }
 
+    /// Says so where the certificate has expired: clients will refuse it, and only they.
+    pub(super) fn warn_of_expiry(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        if self.expiry < now {
+            tracing::warn!(expired = self.expiry, "the tls certificate has expired: clients refuse it, renew TLS_CERT");
+        }
+    }
+
     /// Whether it is the same certificate with the same key.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.chain == other.chain && self.key == other.key
+    }
+}
+
+/// The certificates, the server's own first.
+fn chain(sources: &TlsConfig) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificate = read("TLS_CERT", &sources.certificate)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificate).collect();
+    chain.map_err(|error| TlsError::Certificate(sources.certificate.to_string(), error.to_string()))
+}
+
+impl TlsConfig {
+    /// The server's own certificate, by which this machine's commands know their node.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn own_certificate(&self) -> Result<CertificateDer<'static>, TlsError> {
+        let mut chain = chain(self)?.into_iter();
+        chain.next().ok_or_else(|| TlsError::NoCertificate(self.certificate.to_string()))
     }
 }
 
