@@ -1,7 +1,9 @@
 //! Values out of texts. A fault is noted and a default goes on in its place, so that all faults are found in one run.
 
 use crate::cluster::redis::SHORTEST_LEASE;
+use crate::model::beginning;
 use crate::tls::{Source, TlsConfig};
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -48,11 +50,8 @@ fn shown(name: &str, value: &str) -> String {
 }
 
 /// Values can be files of any size; a line of log can't.
-fn shortened(value: &str) -> String {
-    match value.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &value[..end]),
-        None => value.to_owned(),
-    }
+fn shortened(value: &str) -> Cow<'_, str> {
+    beginning(value, 80)
 }
 
 impl fmt::Display for Faults {

@@ -8,6 +8,7 @@ mod error;
 mod id;
 mod limits;
 mod push;
+mod text;
 
 pub use audience::{Audience, AudienceKind, Name, NameError, Who};
 pub use counters::NodeCounters;
@@ -15,3 +16,4 @@ pub use error::{Error, Result};
 pub use id::{ConnectionId, DeviceId, HexId, LifeTag, NodeId, SEQ_BITS, Seq};
 pub use limits::Limits;
 pub use push::{Exclusions, Opcode, Push, Target};
+pub use text::beginning;

@@ -12,7 +12,7 @@ use super::reader;
 use super::sign_in;
 use crate::auth::Rejection;
 use crate::hub::Opening;
-use crate::model::{Audience, Name};
+use crate::model::{Audience, Name, beginning};
 use crate::peer::Crowded;
 use crate::query::Query;
 use bytes::Bytes;
@@ -307,11 +307,7 @@ fn channels(query: &Query, at_most: usize) -> Result<Vec<Audience>, Refusal> {
 
 /// A client's value as a message shows it: its beginning.
 pub(super) fn shown(value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(value);
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into_owned(),
-    }
+    beginning(&String::from_utf8_lossy(value), SHOWN).into_owned()
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use super::refusal::Refusal;
 use super::scanner::{Malformed, is_blank};
-use crate::model::{DeviceId, Name};
+use crate::model::{DeviceId, Name, beginning};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Bytes of a text that a message about it shows.
+/// Characters of a text that a message about it shows.
 const SHOWN: usize = 40;
 
 /// What a backend wants done.
@@ -66,7 +66,7 @@ impl Action {
             "sendToDevice" => Self::SendToDevice { device: members.device()?, data: members.data()? },
             "subscribe" => Self::Subscribe { device: members.device()?, channel: members.channel()? },
             "unsubscribe" => Self::Unsubscribe { device: members.device()?, channel: members.channel()? },
-            unknown => return Err(Refusal::UnknownAction(shown(unknown))),
+            unknown => return Err(Refusal::UnknownAction(beginning(unknown, SHOWN).into_owned())),
         })
     }
 
@@ -79,14 +79,6 @@ impl Action {
             Self::Subscribe { .. } => Self::NAMES[3],
             Self::Unsubscribe { .. } => Self::NAMES[4],
         }
-    }
-}
-
-/// The beginning of a text.
-fn shown(text: &str) -> String {
-    match text.char_indices().map(|(at, _)| at).find(|at| *at >= SHOWN) {
-        Some(end) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 
@@ -255,7 +247,7 @@ mod tests {
             assert_eq!(read(document), Err(refusal), "{document}");
         }
         let long = format!(r#"{{"action":"{}"}}"#, "ї".repeat(100));
-        assert_eq!(read(&long), Err(Refusal::UnknownAction(format!("{}…", "ї".repeat(SHOWN / 2)))));
+        assert_eq!(read(&long), Err(Refusal::UnknownAction(format!("{}…", "ї".repeat(SHOWN)))));
     }
 
     #[test]

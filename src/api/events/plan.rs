@@ -41,10 +41,6 @@ pub(super) fn plan(spelled: &str, given: Arguments<'_>, lives: &[Life], max_grou
     planner.plan(event)
 }
 
-fn users(name: Name) -> Audience {
-    Audience::user(name)
-}
-
 impl Planner<'_> {
     fn optional(&self, at: usize) -> Option<Parameter<'_>> {
         self.given.get(self.slots.get(at)?.0, at)
@@ -121,7 +117,7 @@ impl Planner<'_> {
             Event::SendToGroupsOfUser => {
                 let (user, message) = (self.need(0)?.name()?, self.need(1)?.message()?);
                 let exclude = Exclusions { connections: self.without(2)?, users: Vec::new() };
-                let groups = |user| Question::AudiencesOfMembers(users(user), AudienceKind::Group);
+                let groups = |user| Question::AudiencesOfMembers(Audience::user(user), AudienceKind::Group);
                 Ok(user.map_or(NOBODY_GOT_IT, |user| Plan::SendToGroupsOf(groups(user), message, exclude)))
             }
             Event::SendToGroupsOfConnection => {
@@ -148,7 +144,7 @@ impl Planner<'_> {
 
     fn read_user(&self, event: Event) -> Result<Plan, Fault> {
         let group = if event == Event::IsUserInGroup { self.need(0)?.name()? } else { None };
-        let user = self.need(usize::from(event == Event::IsUserInGroup))?.name()?.map(users);
+        let user = self.need(usize::from(event == Event::IsUserInGroup))?.name()?.map(Audience::user);
         let groups = |user| Question::AudiencesOfMembers(user, AudienceKind::Group);
         Ok(match (event, user) {
             (Event::IsUserOnline, Some(user)) => Plan::Read(Question::Members(user), Meaning::IsAny),
@@ -194,7 +190,7 @@ impl Planner<'_> {
     }
 
     fn leave_all_by_user(&self, event: Event) -> Result<Plan, Fault> {
-        let who = self.need(0)?.name()?.map(|user| Who::Members(users(user)));
+        let who = self.need(0)?.name()?.map(|user| Who::Members(Audience::user(user)));
         Ok(leave_all(event == Event::UnbindUser, who))
     }
 
@@ -209,7 +205,7 @@ impl Planner<'_> {
         if count > limit {
             return Err(Fault::Wrong(format!("{count} groups are more than MAX_GROUPS, {limit}")));
         }
-        Ok(user.map_or(Plan::Known(Known::Number(2)), |user| join(Who::Members(users(user)), groups)))
+        Ok(user.map_or(Plan::Known(Known::Number(2)), |user| join(Who::Members(Audience::user(user)), groups)))
     }
 
     fn join_by_connection(&self) -> Result<Plan, Fault> {
@@ -220,7 +216,8 @@ impl Planner<'_> {
 
     fn leave_by_user(&self) -> Result<Plan, Fault> {
         let (groups, user) = (self.need(0)?.names()?, self.need(1)?.name()?);
-        Ok(user.map_or(Plan::Known(Known::Number(2)), |user| leave(Who::Members(users(user)), each_once(groups))))
+        Ok(user
+            .map_or(Plan::Known(Known::Number(2)), |user| leave(Who::Members(Audience::user(user)), each_once(groups))))
     }
 
     fn leave_by_connection(&self) -> Result<Plan, Fault> {
@@ -232,7 +229,7 @@ impl Planner<'_> {
     fn send_to_user(&self, user: usize, message: usize, without: usize) -> Result<Plan, Fault> {
         let (user, message) = (self.need(user)?.name()?, self.need(message)?.message()?);
         let exclude = Exclusions { connections: self.without(without)?, users: Vec::new() };
-        Ok(user.map_or(NOBODY_GOT_IT, |user| deliver(Target::Audience(users(user)), message, exclude)))
+        Ok(user.map_or(NOBODY_GOT_IT, |user| deliver(Target::Audience(Audience::user(user)), message, exclude)))
     }
 
     fn send_to_connection(&self) -> Result<Plan, Fault> {

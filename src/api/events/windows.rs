@@ -169,7 +169,7 @@ impl Batch<'_> {
         }
         let outcomes = self.service.act(Dialect::Events, self.lives, &acts, self.patience).await;
         if outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::NoAnswer(_))) {
-            self.patience = self.patience.min(impatience(self.service.limits().act_timeout));
+            self.patience = impatience(self.service.limits().act_timeout);
         }
         for (at, ((event, codes), act)) in of_events.into_iter().zip(&acts).enumerate() {
             let nothing = act.nobody();

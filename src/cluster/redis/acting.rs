@@ -159,13 +159,13 @@ impl Core {
     /// See [`Cluster::act`](crate::cluster::Cluster::act).
     pub(super) async fn act(&self, lives: &[Life], acts: &[Act], wait: Duration) -> Vec<Vec<Outcome>> {
         let mut all: Vec<Vec<Outcome>> = lives.iter().map(|_| Vec::with_capacity(acts.len())).collect();
-        let mut wait = wait;
+        let (mut wait, impatient) = (wait, impatience(wait));
         for list in lists(acts) {
             let list = &acts[list];
             match self.act_once(lives, list, wait).await {
                 Ok(outcomes) => {
                     if outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::NoAnswer(_))) {
-                        wait = wait.min(impatience(wait));
+                        wait = impatient;
                     }
                     all.iter_mut().zip(outcomes).for_each(|(all, outcomes)| all.extend(outcomes));
                 }
@@ -209,12 +209,12 @@ impl Core {
     /// Asks all lives that are concerned by a list that fits one message.
     async fn act_once(&self, lives: &[Life], acts: &[Act], wait: Duration) -> Result<Vec<Vec<Outcome>>> {
         let (leases, concerned) = self.concerned(lives, acts).await?;
-        let seqs = |lives: &[Life]| lives.iter().map(|life| life.seq).collect::<BTreeSet<Seq>>();
+        let seqs: BTreeSet<Seq> = lives.iter().map(|life| life.seq).collect();
         let asked: BTreeSet<Seq> =
             lives.iter().zip(&concerned).filter(|(_, acts)| !acts.is_empty()).map(|(life, _)| life.seq).collect();
         let mut place = self.requests.begin(asked.clone());
         let mut unreachable: BTreeMap<Seq, String> = BTreeMap::new();
-        let everybody = leases.registrations().all(|registration| seqs(lives).contains(&registration.seq));
+        let everybody = leases.registrations().all(|registration| seqs.contains(&registration.seq));
         let topic = match acts {
             [act @ (Act::Deliver(_) | Act::Close { .. })] if everybody => self.topic(act.subject()),
             _ => None,
