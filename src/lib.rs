@@ -14,6 +14,7 @@
 //! | [`cluster`] | the contract of directory and bus; `embedded` and `redis` keep it |
 //! | [`service`] | every operation that the interfaces offer, once |
 //! | [`api`] | the HTTP server; the actions API, the events API, the console, metrics and health; the device socket |
+//! | [`webhook`] | an application behind HTTP: told of connections by signed requests, answering with operations |
 //! | [`config`] | the environment as values, all faults at once; the only reader of the environment |
 //! | [`tls`] | the certificate of the node's own ports, and its exchange |
 //! | [`log`] | how log lines look, and their level |
@@ -22,7 +23,7 @@
 //! | [`daemon`] | a node in the background: starting it, its pid file |
 //!
 //! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query`,
-//! `auth`, `peer`, `operator` and `tls` are below both; `config` knows the types it fills, `node` knows them all, and nobody
+//! `auth`, `peer`, `operator` and `tls` are below both; `webhook` keeps `session`'s contract of hooks over `service`; `config` knows the types it fills, `node` knows them all, and nobody
 //! knows `node` but `main`.
 //!
 //! # A push
@@ -66,3 +67,4 @@ pub mod query;
 pub mod service;
 pub mod session;
 pub mod tls;
+pub mod webhook;

@@ -2,6 +2,9 @@
 
 use crate::config::LogFormat;
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt;
@@ -44,5 +47,38 @@ impl LogLevel {
         // The only error is that the logger is gone, and then there is nothing to be said.
         let _ = self.0.reload(filter);
         Ok(())
+    }
+}
+/// The shortest time between two lines about one thing that can happen thousands of times a second.
+const BETWEEN_LINES: Duration = Duration::from_secs(1);
+
+/// Lines of log about one thing, at most one in a while.
+#[derive(Default)]
+pub struct Seldom(Mutex<(Option<Instant>, u64)>);
+
+impl Seldom {
+    /// Whether it is time for a line; with it, how many there would have been since the last.
+    pub fn line(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, left_out) = &mut *state;
+        if last.is_some_and(|last| last.elapsed() < BETWEEN_LINES) {
+            *left_out += 1;
+            return None;
+        }
+        *last = Some(Instant::now());
+        Some(std::mem::take(left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_of_log_are_one_a_second_and_tell_how_many_were_left_out() {
+        let log = Seldom::default();
+        assert_eq!([log.line(), log.line(), log.line()], [Some(0), None, None]);
+        tokio::time::advance(BETWEEN_LINES).await;
+        assert_eq!([log.line(), log.line()], [Some(2), None]);
     }
 }

@@ -11,10 +11,12 @@ use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
 use crate::operator::Order;
 use crate::service::Service;
+use crate::session::hooks::Hooks;
 use crate::session::origins::AllowedOrigins;
 use crate::session::sign_in::SignIn;
 use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
 use crate::tls::Certificate;
+use crate::webhook::{Secret, Webhook, WebhookMetrics};
 use http_body_util::BodyExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
@@ -67,6 +69,9 @@ pub enum StartError {
     /// The cluster's configuration can't work.
     #[error(transparent)]
     Cluster(#[from] crate::cluster::redis::StartError),
+    /// The application can't be spoken to.
+    #[error("WEBHOOK_URL: {0}")]
+    Webhook(#[from] crate::webhook::StartError),
 }
 
 /// A node whose ports are open.
@@ -87,6 +92,9 @@ pub struct Node {
     sign_in: watch::Sender<Arc<SignIn>>,
     allowed_origins: watch::Sender<AllowedOrigins>,
     cors_origins: watch::Sender<CorsOrigins>,
+    webhook_secret: watch::Sender<Option<Secret>>,
+    webhook: Option<Arc<Webhook>>,
+    sessions: Arc<Sessions>,
     certificate: Option<Arc<Certificate>>,
     log: Option<LogLevel>,
     /// What the node waits for when it stops.
@@ -154,6 +162,12 @@ impl Node {
         let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
         let peers = Arc::new(config.peers.clone());
         let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
+        let (webhook_secret, current_secret) = watch::channel(config.reloadable.webhook_secret.clone());
+        let webhook_metrics = Arc::new(WebhookMetrics::new(&registry)?);
+        let webhook = match config.webhook.clone() {
+            Some(webhook) => Some(Webhook::start(webhook, current_secret, service.clone(), webhook_metrics)?),
+            None => None,
+        };
         let devices = DeviceSocket::new(service.clone(), &registry)?;
         let api = Api::new(
             service,
@@ -182,6 +196,9 @@ impl Node {
             plain_http: config.plain_http.then(|| plain_http(api.clone())),
             heartbeats: config.heartbeats.clone(),
             client_documents: config.device_client_actions.then(|| client_documents(devices.clone())),
+            hooks: webhook.clone().map(|webhook| webhook as Arc<dyn Hooks>),
+            escape_html: config.method_escape_html,
+            idle_timeouts: config.idle_timeouts,
             closed: ws_closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
@@ -207,7 +224,7 @@ impl Node {
             tasks.spawn(api.serve(manager, surface, http_closes));
         }
         if let Some(ws) = ws {
-            tasks.spawn(session::serve(ws, sessions));
+            tasks.spawn(session::serve(ws, sessions.clone()));
         }
         let node = Self {
             config,
@@ -223,6 +240,9 @@ impl Node {
             sign_in,
             allowed_origins,
             cors_origins,
+            webhook_secret,
+            webhook,
+            sessions,
             certificate,
             log,
             tasks,
@@ -296,6 +316,13 @@ impl Node {
             );
             return;
         }
+        if fresh.webhook_secret.is_none() && self.webhook_secret.borrow().is_some() {
+            tracing::error!(
+                "configuration not reloaded: WEBHOOK_SECRET is gone, so requests would not be signed any more"
+            );
+            return;
+        }
+        let webhook = take_over(&self.webhook_secret, fresh.webhook_secret);
         match (&self.certificate, fresh.tls) {
             (Some(certificate), Some(sources)) => certificate.reload(sources),
             (None, None) => {}
@@ -307,7 +334,7 @@ impl Node {
         let sign_in = take_over(&self.sign_in, fresh.sign_in);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);
         let cors = take_over(&self.cors_origins, fresh.cors_origins);
-        let changed = secrets || sign_in || origins || cors;
+        let changed = secrets || sign_in || origins || cors || webhook;
         tracing::info!(changed, "configuration read again");
     }
 
@@ -324,8 +351,11 @@ impl Node {
         self.ws_closed.send_replace(true);
         self.close_sockets().await;
         let last_bytes = Instant::now() + LAST_BYTES;
-        while self.hub.held() > 0 && Instant::now() < last_bytes {
+        while (self.hub.held() > 0 || self.sessions.count() > 0) && Instant::now() < last_bytes {
             sleep(DRAIN_SLICE / 10).await;
+        }
+        if let (Some(webhook), Some(config)) = (&self.webhook, &self.config.webhook) {
+            webhook.drain(config.timeout).await;
         }
         self.cluster.leave().await;
         self.http_closed.send_replace(true);

@@ -7,7 +7,7 @@ use crate::cluster::{
     Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
 };
 use crate::model::{
-    Audience, AudienceKind, ConnectionId, DeviceId, Error, Limits, Name, NodeId, Push, Result, Seq, Target, Who,
+    Audience, AudienceKind, ConnectionId, DeviceId, Error, HexId, Limits, Name, NodeId, Push, Result, Seq, Target, Who,
 };
 use bytes::Bytes;
 use prometheus::{IntCounterVec, Opts, Registry};
@@ -30,18 +30,21 @@ pub enum Dialect {
     Events,
     /// JSON documents on the unix socket, or from clients that may send them.
     Device,
+    /// Operations in an application's answers.
+    Webhook,
     /// What an operator has said to everybody.
     Operator,
 }
 
 impl Dialect {
-    const ALL: [Self; 4] = [Self::Actions, Self::Events, Self::Device, Self::Operator];
+    const ALL: [Self; 5] = [Self::Actions, Self::Events, Self::Device, Self::Webhook, Self::Operator];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Actions => "actions",
             Self::Events => "events",
             Self::Device => "device",
+            Self::Webhook => "webhook",
             Self::Operator => "operator",
         }
     }
@@ -128,8 +131,30 @@ impl Service {
 
     /// Closes a connection; false where there is none.
     pub async fn close_connection(&self, connection: ConnectionId) -> Result<bool> {
-        let act = Act::Close { who: connection.into(), code: CLOSED_BY_API, reason: String::new() };
-        Ok(self.request(act).await?.is_some())
+        self.close_with(connection, CLOSED_BY_API, String::new()).await
+    }
+
+    /// Closes a connection with a code and reason of the caller's; false where there is none.
+    pub async fn close_with(&self, connection: ConnectionId, code: u16, reason: String) -> Result<bool> {
+        Ok(self.request(Act::Close { who: connection.into(), code, reason }).await?.is_some())
+    }
+
+    /// Makes a connection one of a user's: `None` where there is no such connection, false where it has a user, which it keeps.
+    pub async fn bind(&self, connection: ConnectionId, user: Name) -> Result<Option<bool>> {
+        Ok(self.request(Act::Bind { connection, user }).await?.map(|bound| bound > 0))
+    }
+
+    /// Takes a connection's user from it: `None` where there is no such connection, false where it has none.
+    pub async fn unbind(&self, connection: ConnectionId) -> Result<Option<bool>> {
+        let act = Act::LeaveAll { who: connection.into(), kind: AudienceKind::User };
+        Ok(self.request(act).await?.map(|unbound| unbound > 0))
+    }
+
+    /// The connection that an `_id` spells; `None` where it was spelled in a life that has ended. Whether the connection is
+    /// still there is not known.
+    pub async fn spelled_hex(&self, id: HexId) -> Result<Option<ConnectionId>> {
+        let life = self.cluster.life(id.connection().seq()).await?;
+        Ok(life.filter(|life| life.id.tag() == id.life()).map(|_| id.connection()))
     }
 
     /// Closes every member of an audience; how many.

@@ -48,8 +48,8 @@ impl CorsOrigins {
     pub(super) fn apply(&self, dialect: Dialect, request: &HeaderMap, answer: &mut Answer) {
         let headers = answer.headers_mut();
         match (self, dialect) {
-            // No page reads what an operator is answered, and the device socket is out of every page's reach.
-            (Self::Originals, Dialect::Actions) | (_, Dialect::Device | Dialect::Operator) => {}
+            // No page reads what an operator is answered, and the others are out of every page's reach.
+            (Self::Originals, Dialect::Actions) | (_, Dialect::Device | Dialect::Webhook | Dialect::Operator) => {}
             (Self::Originals, Dialect::Events) => allow(headers, ANY, ANY),
             (Self::All, Dialect::Actions | Dialect::Events) => allow(headers, ANY, ANY_AND_TOKEN),
             (Self::Some(origins), Dialect::Actions | Dialect::Events) => {

@@ -110,8 +110,8 @@ impl Api {
     async fn refuse(&self, dialect: Dialect, query: Query, why: String) -> Answer {
         match dialect {
             Dialect::Events => events::refuse(&why),
-            // Neither comes here: the device socket is not on HTTP, and what is for an operator has its own path.
-            Dialect::Actions | Dialect::Device | Dialect::Operator => {
+            // None comes here: two of them are not for HTTP requests, and what is for an operator has its own path.
+            Dialect::Actions | Dialect::Device | Dialect::Webhook | Dialect::Operator => {
                 let parameters = actions::Parameters { query, body: Query::default() };
                 actions::refuse(Refusal::Message(why), &parameters, &self.token_param).await
             }

@@ -1,8 +1,7 @@
 //! What the directory keeps of a connection, as its readers see it.
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
-use std::fmt;
+use crate::model::json;
+use serde_json::Value;
 
 /// What the directory keeps of a connection, as compact JSON.
 #[derive(Clone, PartialEq, Default, Debug, serde::Deserialize)]
@@ -14,86 +13,23 @@ pub struct Details {
     pub groups: Vec<String>,
     /// The query that it connected with, read by PHP's rules, tokens left out; `null` where nothing else was in it, or too
     /// much to be kept.
-    #[serde(deserialize_with = "written_by_a_client")]
+    #[serde(deserialize_with = "json::written_by_a_client")]
     pub query: Value,
     /// What the token that it connected with says, as it came, where it had one; else `null`.
-    #[serde(deserialize_with = "written_by_a_client")]
+    #[serde(deserialize_with = "json::written_by_a_client")]
     pub claims: Value,
     /// Its client profile.
     pub profile: String,
     /// The address that it came from.
     pub address: String,
+    /// The path that it asked for; empty where nobody is told of it.
+    pub path: String,
 }
 
 impl Details {
     /// Reads what this or another version has written; what can't be read is left at its default.
     pub fn parse(json: &str) -> Self {
         serde_json::from_str(json).unwrap_or_default()
-    }
-}
-
-/// Any JSON whose keys a client has chosen. serde_json's own reading of a [`Value`] takes an object with a certain key for
-/// raw JSON, by which one client's query could make all of its details unreadable.
-fn written_by_a_client<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    Plain::deserialize(deserializer).map(|Plain(value)| value)
-}
-
-/// A value whose keys are only keys.
-struct Plain(Value);
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PlainVisitor)
-    }
-}
-
-struct PlainVisitor;
-
-impl<'de> Visitor<'de> for PlainVisitor {
-    type Value = Plain;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any json value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Plain, E> {
-        Ok(Plain(Value::Null))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Plain, E> {
-        Ok(Plain(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Plain, E> {
-        Ok(Plain(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Plain, E> {
-        Ok(Plain(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Plain, E> {
-        Ok(Plain(value.into()))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Plain, E> {
-        Ok(Plain(value.into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Plain, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Plain(element)) = elements.next_element()? {
-            list.push(element);
-        }
-        Ok(Plain(Value::Array(list)))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Plain, A::Error> {
-        let mut map = Map::new();
-        while let Some((key, Plain(value))) = entries.next_entry::<String, Plain>()? {
-            map.insert(key, value);
-        }
-        Ok(Plain(Value::Object(map)))
     }
 }
 

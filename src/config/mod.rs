@@ -8,6 +8,7 @@ mod locale;
 mod parse;
 mod sign_in;
 mod variables;
+mod webhook;
 
 use crate::api::device::SocketConfig;
 use crate::api::{CorsOrigins, Secrets, Tokens};
@@ -15,12 +16,13 @@ use crate::cluster::redis::RedisConfig;
 use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
 use crate::peer::{AddressHeader, Peers, TrustedProxies};
-use crate::session::ProfileHeartbeats;
 use crate::session::origins::AllowedOrigins;
 use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
 use crate::session::sign_in::SignIn;
+use crate::session::{IdleTimeouts, ProfileHeartbeats};
 use crate::tls::TlsConfig;
+use crate::webhook::{Secret, WebhookConfig};
 use envconfig::Envconfig;
 use parse::Reader;
 use std::collections::HashMap;
@@ -29,6 +31,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use variables::Raw;
+use webhook::RawWebhook;
 
 pub use locale::locale;
 pub use parse::Faults;
@@ -56,6 +59,8 @@ pub struct Reloadable {
     pub allowed_origins: AllowedOrigins,
     /// Which web pages may call the HTTP APIs.
     pub cors_origins: CorsOrigins,
+    /// What requests to the application are signed with.
+    pub webhook_secret: Option<Secret>,
     /// Where the certificate is; whether there is one can't change.
     pub tls: Option<TlsConfig>,
     /// What is logged: a level, or a list of `module=level`.
@@ -98,6 +103,12 @@ pub struct Config {
     pub unix_socket: Option<SocketConfig>,
     /// Whether clients of the profile `device` may send documents as to the device socket.
     pub device_client_actions: bool,
+    /// How long clients of each profile may be silent.
+    pub idle_timeouts: IdleTimeouts,
+    /// Whether strings in messages of the profile `method` are escaped for HTML.
+    pub method_escape_html: bool,
+    /// The application that is told of connections; none: nobody is.
+    pub webhook: Option<WebhookConfig>,
     /// Limits of clients and backends.
     pub limits: Limits,
     /// What is done about a gap.
@@ -259,6 +270,28 @@ impl Config {
             pool_size: read.number("REDIS_POOL", raw.redis_pool, redis.pool_size, 1..=1000),
             reap_delay: redis.reap_delay,
         };
+        if profiles.have(Profile::Method) && !sign_in.required.contains(&Profile::Method) {
+            warnings.push(
+                "clients of the profile method need no token, so its messages have no auth: set AUTH_KEY or a key for JWTs"
+                    .to_owned(),
+            );
+        }
+        let raw_webhook = RawWebhook {
+            url: raw.webhook_url,
+            events: raw.webhook_events,
+            timeout: raw.webhook_timeout,
+            concurrency: raw.webhook_concurrency,
+            queue: raw.webhook_queue,
+            close_max_age: raw.webhook_close_max_age,
+            open_required: raw.webhook_open_required,
+        };
+        let webhook = webhook::webhook(&mut read, raw_webhook, values);
+        let webhook_secret = raw.webhook_secret.map(Secret::new);
+        if webhook.is_some() && webhook_secret.is_none() {
+            warnings.push(
+                "requests to WEBHOOK_URL are not signed, so anybody could send such: set WEBHOOK_SECRET".to_owned(),
+            );
+        }
         let config = Self {
             ws_host,
             ws_port,
@@ -289,6 +322,9 @@ impl Config {
             heartbeats: devices::heartbeats(&mut read, raw.heartbeat_interval, raw.heartbeat_message, values),
             unix_socket: devices::unix_socket(&mut read, raw.unix_socket, raw.unix_socket_mode, raw.unix_socket_strict),
             device_client_actions,
+            idle_timeouts: webhook::idle_timeouts(&mut read, raw.idle_timeout, values),
+            method_escape_html: read.flag("METHOD_ESCAPE_HTML", raw.method_escape_html),
+            webhook,
             limits,
             gap,
             redis: redis_url.map(|url| RedisConfig { url, ..redis }),
@@ -307,6 +343,7 @@ impl Config {
                 sign_in,
                 allowed_origins: read.value("ALLOWED_ORIGINS", raw.allowed_origins, AllowedOrigins::default()),
                 cors_origins: read.value("CORS_ORIGINS", raw.cors_origins, CorsOrigins::default()),
+                webhook_secret,
                 log: read.filter("LOG", raw.log, "info"),
             },
         };

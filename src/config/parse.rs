@@ -41,7 +41,8 @@ impl Faults {
 
 /// A value as a fault shows it: not at all where its variable may hold a secret, a key given by mistake for another included.
 fn shown(name: &str, value: &str) -> String {
-    let secret = ["TOKEN", "REDIS_URL", "AUTH_KEY", "JWT_SECRET", "JWT_PUBLIC_KEY", "TLS_KEY"];
+    let secret =
+        ["TOKEN", "REDIS_URL", "WEBHOOK_URL", "WEBHOOK_SECRET", "AUTH_KEY", "JWT_SECRET", "JWT_PUBLIC_KEY", "TLS_KEY"];
     if secret.iter().any(|secret| name.contains(secret)) {
         "(not shown)".to_owned()
     } else {
@@ -197,13 +198,40 @@ impl Reader {
         })
     }
 
+    pub(super) fn time_of_at_least(
+        &mut self,
+        name: &str,
+        text: Option<String>,
+        default: Duration,
+        least: Duration,
+    ) -> Duration {
+        let allowed = format!("a time of at least {least:?}, such as 5s");
+        self.read(name, text, default, &allowed, |text| parse_duration(text).filter(|time| *time >= least))
+    }
+
+    /// A list, by its own parser.
+    pub(super) fn list_of<T>(
+        &mut self,
+        name: &str,
+        text: Option<String>,
+        default: T,
+        parse: impl FnOnce(&str) -> Option<T>,
+        allowed: &str,
+    ) -> T {
+        self.read(name, text, default, allowed, parse)
+    }
+
     pub(super) fn lease(&mut self, name: &str, text: Option<String>, default: Duration) -> Duration {
         let allowed = format!("a time of at least {SHORTEST_LEASE:?}, such as 10s");
         self.read(name, text, default, &allowed, |text| parse_duration(text).filter(|lease| *lease >= SHORTEST_LEASE))
     }
 
     pub(super) fn flag(&mut self, name: &str, text: Option<String>) -> bool {
-        self.read(name, text, false, "true or false", |text| match text.to_ascii_lowercase().as_str() {
+        self.flag_or(name, text, false)
+    }
+
+    pub(super) fn flag_or(&mut self, name: &str, text: Option<String>, default: bool) -> bool {
+        self.read(name, text, default, "true or false", |text| match text.to_ascii_lowercase().as_str() {
             "true" | "1" | "yes" | "on" => Some(true),
             "false" | "0" | "no" | "off" => Some(false),
             _ => None,

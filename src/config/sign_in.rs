@@ -61,7 +61,7 @@ fn keys(read: &mut Reader, raw: &mut Raw) -> Vec<JwtKey> {
     keys
 }
 
-/// The profiles whose clients need a token: by their own variables, else by the one for all.
+/// The profiles whose clients need a token: by their own variables, else by the one for all, else `method` once there is a key.
 fn required(
     read: &mut Reader,
     for_all: Option<String>,
@@ -75,7 +75,12 @@ fn required(
     for profile in Profile::ALL {
         let own_name = of_profile(name, profile);
         let own = values.get(&own_name).map(|text| (own_name, text.clone()));
-        let Some((name, text)) = own.or_else(|| for_all.clone()) else { continue };
+        let Some((name, text)) = own.or_else(|| for_all.clone()) else {
+            if profile == Profile::Method && verifier.has_keys() {
+                required.push(profile);
+            }
+            continue;
+        };
         if read.flag(&name, Some(text.clone())) {
             required.push(profile);
             keyless.push((name, text));

@@ -17,7 +17,8 @@ pub struct Variable {
 }
 
 /// Variables that a profile may have a value of its own for: that one's name has the profile's at its end.
-const OF_PROFILES: [&str; 3] = ["AUTH_REQUIRED", "HEARTBEAT_INTERVAL", "HEARTBEAT_MESSAGE"];
+const OF_PROFILES: [&str; 5] =
+    ["AUTH_REQUIRED", "HEARTBEAT_INTERVAL", "HEARTBEAT_MESSAGE", "IDLE_TIMEOUT", "WEBHOOK_EVENTS"];
 
 /// The name of the variable for one profile's own value.
 pub(super) fn of_profile(name: &str, profile: Profile) -> String {
@@ -93,8 +94,8 @@ variables! {
     "TRUSTED_PROXIES" trusted_proxies "127.0.0.0/8,::1" "Proxies whose word about their clients' addresses counts: IP addresses and networks (`10.0.0.0/8`), separated by commas, or `none`."
     "CLIENT_ADDRESS_HEADER" client_address_header "auto" "The header that they name a client in: `x-real-ip`, `x-forwarded-for`, `none`, or `auto`: X-Real-IP, and X-Forwarded-For where that is missing. It has to be one that they set themselves."
     "PROXY_PROTOCOL" proxy_protocol "false" "Whether connections of trusted proxies to the WebSocket port and the HTTP port begin with a header of the PROXY protocol (version 1 or 2); they must then."
-    "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix (`/app=center,/=channel`); the longest prefix wins, on whole path segments. Known are `channel`, `center` and `device`."
-    "AUTH_REQUIRED" auth_required "false" "Whether clients have to show a token at the handshake; those without one get 403. Needs a key."
+    "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix (`/app=center,/=channel`); the longest prefix wins, on whole path segments. Known are `channel`, `center`, `device` and `method`."
+    "AUTH_REQUIRED" auth_required "false, with profile method true once there is a key" "Whether clients have to show a token at the handshake; those without one get 403. Needs a key."
     "AUTH_PARAM" auth_param "auth" "Name of the query parameter that holds a client's token. `Authorization: Bearer` is taken as well."
     "JWT_SECRET" jwt_secret "" "The secret of clients' tokens with HS256, at least 32 bytes."
     "JWT_PUBLIC_KEY" jwt_public_key "" "The public key (PEM) of clients' tokens: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA."
@@ -107,6 +108,16 @@ variables! {
     "PRIVATE_CHANNELS" private_channels "" "Channels (`staff,room:*`) that clients may subscribe to with a token that allows it only, separated by commas; others get 403."
     "HEARTBEAT_INTERVAL" heartbeat_interval "0, with profile device 60s" "Time between two heartbeats to a client, spread so that not all have theirs at once. 0 sends none, else at least 500ms."
     "HEARTBEAT_MESSAGE" heartbeat_message "{\"action\":\"hb\"}" "The text of a heartbeat."
+    "IDLE_TIMEOUT" idle_timeout "0, with profile method 60s" "How long a client may send no message before it is closed with 4010; pongs and pushes don't count. 0 is for ever."
+    "METHOD_ESCAPE_HTML" method_escape_html "false" "Whether `& < > \"` in the strings of messages of the profile `method` are escaped for HTML before anybody is told them."
+    "WEBHOOK_URL" webhook_url "" "The application that is told of connections and messages: an `http` or `https` URL. Without it nobody is."
+    "WEBHOOK_SECRET" webhook_secret "" "The secret that requests to it are signed with. Without it they are not signed."
+    "WEBHOOK_EVENTS" webhook_events "open,message,close" "What it is told, separated by commas, or `none`. Where it is told of messages its answers take the place of the profile's."
+    "WEBHOOK_TIMEOUT" webhook_timeout "5s" "Time that a request to it may take, waiting for its turn included; at least 100ms."
+    "WEBHOOK_CONCURRENCY" webhook_concurrency "64" "Requests to it under way at once; `close` events take half of them at most."
+    "WEBHOOK_QUEUE" webhook_queue "16MiB" "Events that may wait for it; beyond it messages fail and handshakes are refused with 503. `close` events may take as much again, beyond which the oldest are given up."
+    "WEBHOOK_CLOSE_MAX_AGE" webhook_close_max_age "1h" "How long a `close` event is sent again until it is taken."
+    "WEBHOOK_OPEN_REQUIRED" webhook_open_required "true" "Whether a connection is refused with 503 where the application can't be asked about it."
     "UNIX_SOCKET" unix_socket "" "Path of the device socket, a unix socket that backends write JSON documents to. Without it there is none."
     "UNIX_SOCKET_MODE" unix_socket_mode "0660" "Permission bits of the device socket's file, octal: who may write may push."
     "UNIX_SOCKET_STRICT" unix_socket_strict "false" "Whether a document that asks for nothing that can be done is answered with `ERR` and the reason, not with `OK`."

@@ -54,6 +54,16 @@ pub fn close_empty() -> Bytes {
     encode(OpCode::Close, &[])
 }
 
+/// Code and reason of a frame that [`close`] has made; `None` of any other bytes.
+pub(super) fn read_close(frame: &[u8]) -> Option<(u16, String)> {
+    match frame {
+        [0x88, length, high, low, reason @ ..] if usize::from(*length) == reason.len() + 2 => {
+            Some((u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(reason).into_owned()))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +89,11 @@ mod tests {
         assert_eq!(&pong(b"ab")[..], [0x8a, 2, b'a', b'b']);
         assert_eq!(&close(1000, "ok")[..], [0x88, 4, 3, 0xe8, b'o', b'k']);
         assert_eq!(&close_empty()[..], [0x88, 0]);
+        assert_eq!(read_close(&close(4000, "її")), Some((4000, "її".to_owned())));
+        assert_eq!(
+            [close_empty(), ping(), message(Opcode::Text, b"text")].map(|frame| read_close(&frame)),
+            [None, None, None]
+        );
         assert_eq!(&message(Opcode::Binary, b"a")[..], [0x82, 1, b'a']);
     }
 

@@ -12,6 +12,7 @@
 mod acts;
 mod backlog;
 mod delivery;
+mod departure;
 pub mod frame;
 mod gap;
 mod heartbeat;
@@ -38,6 +39,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 pub use acts::Left;
 pub use delivery::Delivery;
+pub use departure::{Departure, Portrait};
 pub use gap::GapPolicy;
 pub use heartbeat::{Heartbeat, HeartbeatNumber};
 pub use journal::{Change, Changes, Snapshot};
@@ -46,12 +48,14 @@ pub use refusal::{Full, JoinError, Overflow};
 pub use socket::{CloseReason, Socket};
 
 /// What the hub has to know of a new connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Opening {
     /// The compact JSON object that the directory keeps of it.
     pub details: Arc<str>,
     /// What it is a member of from the start.
     pub audiences: Vec<Audience>,
+    /// Whether its [`Departure`] is kept, for [`Hub::departed`].
+    pub watched: bool,
     /// The heartbeat that it gets, one of those of [`Hub::set_heartbeats`].
     pub heartbeat: Option<HeartbeatNumber>,
 }
@@ -99,21 +103,22 @@ impl Inner {
     /// Takes a connection out of every listing; false where it was out before. For its shard, which must take it out of
     /// its own arrays before it takes the next command.
     fn strike(&self, counter: u32, reason: CloseReason) -> bool {
-        self.strike_locked(&mut self.roster(), counter, reason)
+        self.strike_locked(&mut self.roster(), counter, reason, None)
     }
 
     /// The same for everybody else: `command` tells the shard (`always`, or only where the connection was still in).
     /// Both happen under one lock, as the numbers of audiences that end here may be given to others at once.
     fn strike_and_tell(&self, reason: CloseReason, counter: u32, always: bool, command: Command) -> bool {
         let mut roster = self.roster();
-        let was_there = self.strike_locked(&mut roster, counter, reason);
+        let was_there = self.strike_locked(&mut roster, counter, reason, Some(&command));
         if was_there || always {
             self.inbox(counter).push(command);
         }
         was_there
     }
 
-    fn strike_locked(&self, roster: &mut Roster, counter: u32, reason: CloseReason) -> bool {
+    fn strike_locked(&self, roster: &mut Roster, counter: u32, reason: CloseReason, command: Option<&Command>) -> bool {
+        roster.departs(counter, reason, command);
         let was_there = roster.close(counter);
         if was_there {
             self.metrics.closed.with_label_values(&[reason.as_str()]).inc();
@@ -181,12 +186,15 @@ impl Hub {
     /// before any push, which may tell the client its id. `Err` where the node is full.
     pub fn open(&self, opening: Opening, greet: impl FnOnce(ConnectionId) -> Vec<Bytes>) -> Result<ConnectionId, Full> {
         let inner = &*self.inner;
-        let Opening { details, audiences, heartbeat } = opening;
+        let Opening { details, audiences, heartbeat, watched } = opening;
         let mut roster = inner.roster();
         if inner.limits.max_connections > 0 && roster.len() >= inner.limits.max_connections {
             return Err(Full);
         }
         let counter = roster.open(details);
+        if watched {
+            roster.departures.watch(counter);
+        }
         let connection = ConnectionId::new(roster.seq(), counter);
         let described = audiences.iter().any(|a| matches!(a.kind, AudienceKind::User | AudienceKind::Group));
         let audiences: roster::Numbers = audiences.iter().filter_map(|a| roster.join(counter, a)).collect();
@@ -234,6 +242,22 @@ impl Hub {
     pub fn forget(&self, connection: ConnectionId, reason: CloseReason) {
         let counter = connection.counter();
         self.inner.strike_and_tell(reason, counter, true, Command::Forget { counter });
+    }
+
+    /// What a connection is at this moment; `None` where it isn't here.
+    pub fn portrait(&self, connection: ConnectionId) -> Option<Portrait> {
+        let roster = self.inner.roster();
+        if connection.seq() == roster.seq() { roster.portrait(connection.counter()) } else { None }
+    }
+
+    /// Says with which close frame the session of a watched connection is about to [`end`](Self::end) it.
+    pub fn announce_end(&self, connection: ConnectionId, code: u16, reason: &str) {
+        self.inner.roster().departures.announce(connection.counter(), code, reason);
+    }
+
+    /// How a connection ended that was opened as watched; once, and only after it has.
+    pub fn departed(&self, connection: ConnectionId) -> Option<Departure> {
+        self.inner.roster().departures.take(connection.counter())
     }
 
     // ---- for the cluster ----

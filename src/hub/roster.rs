@@ -3,6 +3,7 @@
 //! Plain data under the hub's lock. Members sit in dense arrays, so that joining, leaving and listing cost nothing by
 //! the size of an audience; the numbers of audiences given here are the ones the shards use.
 
+use super::departure::Departures;
 use super::journal::{Change, Journal, Snapshot};
 use crate::model::{Audience, AudienceKind, Name, Seq};
 use smallvec::SmallVec;
@@ -41,6 +42,7 @@ pub(super) struct Roster {
     free: Vec<AudienceNumber>,
     memberships: usize,
     pub(super) journal: Option<Journal>,
+    pub(super) departures: Departures,
 }
 
 impl Roster {
@@ -54,6 +56,7 @@ impl Roster {
             free: Vec::new(),
             memberships: 0,
             journal: None,
+            departures: Departures::default(),
         }
     }
 

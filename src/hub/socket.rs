@@ -5,7 +5,7 @@ use bytes::Bytes;
 use rustls::ServerConnection;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 
@@ -17,18 +17,20 @@ pub struct Socket {
     stream: TcpStream,
     tls: Option<Box<Mutex<Tls>>>,
     heard: AtomicBool,
+    /// When its client last sent a message, by the clock of whoever notes it.
+    spoke: AtomicU32,
 }
 
 impl Socket {
     /// Takes the stream over.
     pub fn new(stream: TcpStream) -> Arc<Self> {
-        Arc::new(Self { stream, tls: None, heard: AtomicBool::new(true) })
+        Arc::new(Self { stream, tls: None, heard: AtomicBool::new(true), spoke: AtomicU32::new(0) })
     }
 
     /// Takes a stream over whose TLS handshake is done.
     pub fn with_tls(stream: TcpStream, connection: ServerConnection) -> Arc<Self> {
         let tls = Some(Box::new(Mutex::new(Tls::new(connection))));
-        Arc::new(Self { stream, tls, heard: AtomicBool::new(true) })
+        Arc::new(Self { stream, tls, heard: AtomicBool::new(true), spoke: AtomicU32::new(0) })
     }
 
     /// Whether there is TLS on it.
@@ -60,6 +62,16 @@ impl Socket {
     /// Whether something was heard since the last call.
     pub(super) fn was_heard(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes when the client has sent a message.
+    pub fn spoke(&self, at: u32) {
+        self.spoke.store(at, Ordering::Relaxed);
+    }
+
+    /// When the client last sent a message, as it was noted; 0 before the first.
+    pub fn last_spoke(&self) -> u32 {
+        self.spoke.load(Ordering::Relaxed)
     }
 
     /// Writes what the kernel takes now, without waiting. The reactor is asked only after the kernel refused. What was not
@@ -116,6 +128,8 @@ pub enum CloseReason {
     SlowConsumer,
     /// It answered no ping.
     PingTimeout,
+    /// It sent no message for longer than its profile allows (4010).
+    Idle,
     /// It may have missed a push and was configured to be closed for it (4009).
     Gap,
     /// The node is shutting down (1001).
@@ -128,7 +142,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for a metric that shows zeros from the start.
-    pub const ALL: [CloseReason; 11] = [
+    pub const ALL: [CloseReason; 12] = [
         Self::Client,
         Self::Lost,
         Self::Protocol,
@@ -136,6 +150,7 @@ impl CloseReason {
         Self::Api,
         Self::SlowConsumer,
         Self::PingTimeout,
+        Self::Idle,
         Self::Gap,
         Self::GoingAway,
         Self::Restart,
@@ -152,6 +167,7 @@ impl CloseReason {
             Self::Api => "api",
             Self::SlowConsumer => "slow_consumer",
             Self::PingTimeout => "ping_timeout",
+            Self::Idle => "idle",
             Self::Gap => "gap",
             Self::GoingAway => "going_away",
             Self::Restart => "restart",

@@ -6,6 +6,7 @@ mod audience;
 mod counters;
 mod error;
 mod id;
+pub mod json;
 mod limits;
 mod push;
 mod text;

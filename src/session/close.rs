@@ -1,6 +1,7 @@
 //! What a client can do against the protocol, and the close code each has (RFC 6455, section 7.4.1).
 
 use crate::hub::CloseReason;
+use crate::model::Opcode;
 use fastwebsockets::CloseCode;
 
 /// Why the server ends a connection because of what its client sent.
@@ -12,6 +13,9 @@ pub enum Violation {
     /// A text message or a close frame's reason is not UTF-8. Close code 1007.
     #[error("text is not utf-8")]
     NotUtf8,
+    /// A message that has to be JSON, an object or a list, is not. Close code 1007 for text, 1003 for binary.
+    #[error("message is not a json object or list")]
+    NotJson(Opcode),
     /// A message, fragments together, is over the limit. Close code 1009.
     #[error("message is longer than {limit} bytes")]
     TooBig {
@@ -25,7 +29,8 @@ impl Violation {
     pub fn code(self) -> u16 {
         match self {
             Self::Protocol(_) => CloseCode::Protocol,
-            Self::NotUtf8 => CloseCode::Invalid,
+            Self::NotUtf8 | Self::NotJson(Opcode::Text) => CloseCode::Invalid,
+            Self::NotJson(Opcode::Binary) => CloseCode::Unsupported,
             Self::TooBig { .. } => CloseCode::Size,
         }
         .into()
@@ -35,7 +40,7 @@ impl Violation {
 impl From<Violation> for CloseReason {
     fn from(violation: Violation) -> Self {
         match violation {
-            Violation::Protocol(_) | Violation::NotUtf8 => Self::Protocol,
+            Violation::Protocol(_) | Violation::NotUtf8 | Violation::NotJson(_) => Self::Protocol,
             Violation::TooBig { .. } => Self::TooBig,
         }
     }

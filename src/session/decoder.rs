@@ -19,8 +19,8 @@ pub(super) enum Event<'a> {
     Ping(&'a [u8]),
     /// It answered a ping, or sent a pong nobody had asked for.
     Pong,
-    /// It closes; with its code where it gave one. Nothing that follows counts.
-    Close(Option<u16>),
+    /// It closes; with its code and reason where it gave a code. Nothing that follows counts.
+    Close(Option<(u16, &'a str)>),
 }
 
 /// A part of a frame's payload, unmasked.
@@ -197,8 +197,8 @@ fn control_event(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, Violation>
     }
 }
 
-/// The code that a close frame's payload begins with (RFC 6455, sections 5.5.1 and 7.4).
-fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
+/// Code and reason in a close frame's payload (RFC 6455, sections 5.5.1 and 7.4).
+fn close_code(payload: &[u8]) -> Result<Option<(u16, &str)>, Violation> {
     match payload {
         [] => Ok(None),
         [_] => Err(Violation::Protocol("close frame has half a code")),
@@ -207,8 +207,8 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
             if !CloseCode::from(code).is_allowed() {
                 return Err(Violation::Protocol("close code is not allowed"));
             }
-            std::str::from_utf8(reason).map_err(|_| Violation::NotUtf8)?;
-            Ok(Some(code))
+            let reason = std::str::from_utf8(reason).map_err(|_| Violation::NotUtf8)?;
+            Ok(Some((code, reason)))
         }
     }
 }

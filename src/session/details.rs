@@ -14,16 +14,24 @@ const MAX_QUERY: usize = 4 << 10;
 /// themselves by a token.
 const TOKENS: [&str; 2] = ["token", "auth"];
 
-/// The details as [`cluster::Details`](crate::cluster::Details) reads them: profile, address, what the client's token says
-/// (never the token), and the connect query without parameters that hold a token (`token_params` are the configured names of
-/// such). Where nothing is left of the query there is no member for it.
-pub(super) fn details(
-    profile: Profile,
-    address: IpAddr,
-    query: &Query,
-    token_params: [&str; 2],
-    claims: Option<&Claims>,
-) -> Arc<str> {
+/// Bytes that a path may take there, for the same reason.
+const MAX_PATH: usize = 1 << 10;
+
+/// What a handshake says of its client.
+pub(super) struct Told<'a> {
+    pub(super) profile: Profile,
+    pub(super) address: IpAddr,
+    pub(super) query: &'a Query,
+    /// The path that it asks for, where somebody is told of it.
+    pub(super) path: Option<&'a str>,
+    /// What its token says; never the token.
+    pub(super) claims: Option<&'a Claims>,
+}
+
+/// The details as [`cluster::Details`](crate::cluster::Details) reads them, the connect query without parameters that hold a
+/// token (`token_params` are the configured names of such). What there is nothing of has no member.
+pub(super) fn details(told: &Told<'_>, token_params: [&str; 2]) -> Arc<str> {
+    let Told { profile, address, query, path, claims } = told;
     let hidden = [token_params[0], token_params[1], TOKENS[0], TOKENS[1]];
     let query = serde_json::to_string(&query.without_any(&hidden)).unwrap_or_default();
     // Neither a profile's name nor an address has anything to escape.
@@ -33,6 +41,9 @@ pub(super) fn details(
     } else if !matches!(query.as_str(), "" | "[]") {
         details.push_str(",\"query\":");
         details.push_str(&query);
+    }
+    if let Some(path) = path.filter(|path| path.len() <= MAX_PATH) {
+        details.push_str(&format!(",\"path\":{}", serde_json::Value::from(path)));
     }
     if let Some(claims) = claims {
         details.push_str(",\"claims\":");
@@ -50,7 +61,9 @@ mod tests {
 
     fn written(query: &str) -> Arc<str> {
         let query = Query::parse(query.as_bytes()).unwrap();
-        details(Profile::Center, "2001:db8::1".parse().unwrap(), &query, ["my_key", "sign_in"], None)
+        let address = "2001:db8::1".parse().unwrap();
+        let told = Told { profile: Profile::Center, address, query: &query, path: None, claims: None };
+        details(&told, ["my_key", "sign_in"])
     }
 
     /// The query as it stands in the directory; nothing where there is no member for it.
@@ -117,9 +130,11 @@ mod tests {
         let claims = Claims::new(object.as_object().unwrap().clone()).unwrap();
         let query = Query::parse(b"a=1").unwrap();
         let address = "127.0.0.1".parse().unwrap();
-        let written = details(Profile::Channel, address, &query, ["token", "auth"], Some(&claims));
+        let told = |claims| Told { profile: Profile::Channel, address, query: &query, path: Some("/a\"b"), claims };
+        let written = details(&told(Some(&claims)), ["token", "auth"]);
+        assert_eq!(Details::parse(&written).path, "/a\"b");
         let read = Details::parse(&written);
         assert_eq!((read.claims, read.query), (object, json!({ "a": "1" })));
-        assert_eq!(Details::parse(&details(Profile::Channel, address, &query, ["a", ""], None)).claims, Value::Null);
+        assert_eq!(Details::parse(&details(&told(None), ["a", ""])).claims, Value::Null);
     }
 }

@@ -4,167 +4,30 @@
 //! in the directory and that this node is subscribed to all its audiences, and only then is the handshake answered.
 
 use super::Sessions;
-use super::details::details;
+use super::details::{Told, details};
 use super::device;
+use super::hooks::{Opened, Wanted};
 use super::member::Member;
 use super::profile::Profile;
 use super::reader;
+use super::refusal::Refusal;
 use super::sign_in;
-use crate::auth::Rejection;
-use crate::hub::Opening;
-use crate::model::{Audience, Name, beginning};
+use super::steps::Ending;
+use crate::hub::{CloseReason, Opening, frame};
+use crate::model::{Audience, Name, Opcode, beginning};
 use crate::peer::Crowded;
 use crate::query::Query;
 use bytes::Bytes;
 use fastwebsockets::WebSocketError;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, Version};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Seconds after which a client that was refused because of the node's state may come again.
-const RETRY_AFTER: &str = "2";
-
 /// Characters of a value that a message shows.
 const SHOWN: usize = 40;
-
-/// Why a handshake is refused.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Not a WebSocket handshake at all. 426.
-    #[error("this port speaks websocket: connect with ws:// or wss://, not http")]
-    NotWebSocket,
-    /// A handshake that breaks RFC 6455. 400.
-    #[error("{0}")]
-    Malformed(&'static str),
-    /// A version of the protocol other than 13. 426, which names the one that is spoken (section 4.4).
-    #[error("only version 13 of the websocket protocol is spoken")]
-    Version,
-    /// A page that may not connect. 403.
-    #[error("origin {0:?} is not allowed")]
-    Origin(String),
-    /// A path that no profile is for. 404.
-    #[error("no client profile is configured for path {0:?}")]
-    Path(String),
-    /// A token that is not taken. 403, in the form that the contract has for it, which doesn't tell the client why.
-    #[error("{0}")]
-    Auth(#[from] Rejection),
-    /// No token where one is needed. 403, the same.
-    #[error("no token, and one is needed")]
-    NoToken,
-    /// A private channel that the client's token doesn't allow, if it has one. 403.
-    #[error("channel {:?} is private: a token that allows it is needed", shown(.0.as_str().as_bytes()))]
-    PrivateChannel(Name),
-    /// Channels that can't be. 400.
-    #[error("{0}")]
-    Channels(String),
-    /// A stable device id that can't be. 400.
-    #[error("{0}")]
-    Device(String),
-    /// The node has as many connections as it may have. 503.
-    #[error("this node has as many connections as it may have")]
-    Full,
-    /// The client's address has as many connections as it may have. 429 (RFC 6585, section 4): another node would have no
-    /// other answer, so it is not the 503 that a load balancer passes on to the next.
-    #[error("{0} has as many connections as one address may have")]
-    Crowded(IpAddr),
-    /// The cluster did not confirm the connection. 503.
-    #[error("connection can't be registered: {0}")]
-    Unavailable(String),
-}
-
-impl Refusal {
-    /// What [`label`](Self::label) can be.
-    pub const LABELS: [&str; 12] = [
-        "not_websocket",
-        "malformed",
-        "version",
-        "origin",
-        "path",
-        "auth",
-        "private_channel",
-        "channels",
-        "device",
-        "full",
-        "address",
-        "unavailable",
-    ];
-
-    /// The label `reason` of `carillon_connections_refused_total`.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::NotWebSocket => "not_websocket",
-            Self::Malformed(_) => "malformed",
-            Self::Version => "version",
-            Self::Origin(_) => "origin",
-            Self::Path(_) => "path",
-            Self::Auth(_) | Self::NoToken => "auth",
-            Self::PrivateChannel(_) => "private_channel",
-            Self::Channels(_) => "channels",
-            Self::Device(_) => "device",
-            Self::Full => "full",
-            Self::Crowded(_) => "address",
-            Self::Unavailable(_) => "unavailable",
-        }
-    }
-
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Malformed(_) | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
-            Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) => StatusCode::FORBIDDEN,
-            Self::Path(_) => StatusCode::NOT_FOUND,
-            Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Full | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// Its answer: a status, and a line of text for whoever looks for the cause.
-    fn response(&self) -> Response<Bytes> {
-        if matches!(self, Self::Auth(_) | Self::NoToken) {
-            return error_auth();
-        }
-        let mut response = Response::new(Bytes::from(format!("{self}\n")));
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        let mut set = |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
-        set(header::CONTENT_TYPE, "text/plain; charset=utf-8");
-        // Whoever is refused has no second request for this connection.
-        set(header::CONNECTION, "close");
-        match self {
-            Self::NotWebSocket | Self::Version => {
-                // RFC 9110, section 15.5.22: 426 says what to upgrade to.
-                set(header::CONNECTION, "upgrade, close");
-                set(header::UPGRADE, "websocket");
-                set(header::SEC_WEBSOCKET_VERSION, "13");
-            }
-            Self::Full | Self::Crowded(_) | Self::Unavailable(_) => {
-                set(header::RETRY_AFTER, RETRY_AFTER);
-            }
-            Self::Malformed(_)
-            | Self::Origin(_)
-            | Self::Path(_)
-            | Self::Auth(_)
-            | Self::NoToken
-            | Self::PrivateChannel(_)
-            | Self::Channels(_)
-            | Self::Device(_) => {}
-        }
-        response
-    }
-}
-
-/// What a client without the right token is answered, by the contract's profile `method`, whatever the profile.
-fn error_auth() -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = StatusCode::FORBIDDEN;
-    let headers = response.headers_mut();
-    headers.insert("message", HeaderValue::from_static("error auth"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
 
 /// Answers a WebSocket handshake: 101, and a session that begins when that is written, or a refusal.
 ///
@@ -218,9 +81,15 @@ impl Asked {
         if profile == Profile::Device {
             audiences.extend(device::stable_id(&query).map_err(Refusal::Device)?.map(Audience::device));
         }
-        let hidden = [sessions.token_param.as_str(), sign_in.parameter.as_str()];
-        let details = details(profile, address, &query, hidden, claims.as_ref());
-        let opening = Opening { details, audiences, heartbeat: sessions.heartbeats.of(profile) };
+        let wanted = sessions.wanted(profile);
+        let path = (wanted != Wanted::NOTHING).then_some(path);
+        let told = Told { profile, address, query: &query, path, claims: claims.as_ref() };
+        let opening = Opening {
+            details: details(&told, [sessions.token_param.as_str(), sign_in.parameter.as_str()]),
+            audiences,
+            heartbeat: sessions.heartbeats.of(profile),
+            watched: wanted.includes(Wanted::CLOSE),
+        };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
@@ -228,7 +97,7 @@ impl Asked {
         Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, address, opening })
     }
 
-    /// Hub first, then the cluster, then the answer.
+    /// Hub first, then the cluster, then the application, then the answer.
     async fn grant(self, sessions: &Arc<Sessions>) -> Result<Response<Bytes>, Refusal> {
         let Self { response, upgrade, profile, address, opening } = self;
         let audiences = opening.audiences.clone();
@@ -236,9 +105,38 @@ impl Asked {
         let member = Member::open(sessions.clone(), profile, place, opening).map_err(|_| Refusal::Full)?;
         let limit = sessions.limits.connect_timeout;
         settle(sessions, &audiences, limit).await.map_err(Refusal::Unavailable)?;
+        let member = if member.wants(Wanted::OPEN) { welcomed(member).await? } else { member };
         tokio::spawn(reader::run(member, upgrade));
         Ok(response)
     }
+}
+
+/// Asks the application whether it wants the connection, and sends what it answers. By a task of its own: a client that goes
+/// away in the meantime takes its handshake with it, and the application is to hear of its end after it has answered.
+async fn welcomed(member: Member) -> Result<Member, Refusal> {
+    let asked = tokio::spawn(Box::pin(ask(member))).await;
+    asked.unwrap_or_else(|error| Err(Refusal::NoAnswer(error.to_string())))
+}
+
+async fn ask(mut member: Member) -> Result<Member, Refusal> {
+    let (Some(hooks), Some(occasion)) = (member.hooks(), member.occasion()) else { return Ok(member) };
+    member.asked();
+    let answer = match hooks.open(occasion).await {
+        Opened::Accepted(answer) => answer,
+        Opened::Refused(status, message) => {
+            member.refused();
+            return Err(Refusal::Application(status, message));
+        }
+        Opened::Failed(why) => return Err(Refusal::NoAnswer(why)),
+    };
+    // They wait for the socket, as pushes do.
+    for text in &answer.replies {
+        drop(member.send(frame::message(Opcode::Text, text.as_bytes())));
+    }
+    if let Some((code, reason)) = answer.close {
+        drop(member.end(Ending::new(code, &reason, CloseReason::Api)));
+    }
+    Ok(member)
 }
 
 async fn settle(sessions: &Sessions, audiences: &[Audience], limit: Duration) -> Result<(), String> {
@@ -371,34 +269,6 @@ mod tests {
             "dGhlIHNhbXBsZSBub25j*Q==",
         ] {
             assert!(!is_key(bad.as_bytes()), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn every_refusal_has_its_label_and_status() {
-        let all = [
-            (Refusal::NotWebSocket, 426),
-            (Refusal::Malformed("x"), 400),
-            (Refusal::Version, 426),
-            (Refusal::Origin(String::new()), 403),
-            (Refusal::Path(String::new()), 404),
-            (Refusal::Auth(Rejection::Expired), 403),
-            (Refusal::PrivateChannel(Name::new("x").unwrap()), 403),
-            (Refusal::Channels(String::new()), 400),
-            (Refusal::Device(String::new()), 400),
-            (Refusal::Full, 503),
-            (Refusal::Crowded(IpAddr::from([192, 0, 2, 1])), 429),
-            (Refusal::Unavailable(String::new()), 503),
-        ];
-        assert_eq!(all.each_ref().map(|(refusal, _)| refusal.label()), Refusal::LABELS);
-        for (refusal, status) in all {
-            let response = refusal.response();
-            assert_eq!(response.status(), status, "{refusal:?}");
-            assert_eq!(
-                response.headers().contains_key(header::RETRY_AFTER),
-                matches!(status, 429 | 503),
-                "{refusal:?}"
-            );
         }
     }
 }

@@ -1,12 +1,15 @@
 //! A connection's place in the hub, given back in every case.
 
 use super::Sessions;
+use super::hooks::{Closed, Hooks, Occasion, Said, Wanted};
 use super::profile::Profile;
+use super::steps::{Ending, Told};
 use crate::hub::{CloseReason, Full, Opening, Socket, frame};
 use crate::model::{ConnectionId, HexId, Opcode};
 use crate::peer::Place;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 /// A connection that the hub knows. Dropping it makes the hub forget the connection, however its session ended: refused
@@ -17,6 +20,12 @@ pub(super) struct Member {
     profile: Profile,
     /// What it counts as if it ends now and nobody said why.
     reason: CloseReason,
+    /// What the hooks are told of it from now on.
+    wanted: Wanted,
+    /// Whether they may know of it: it was opened, or they were asked whether it may be.
+    known: bool,
+    /// How many of its messages they were told.
+    told: u32,
     /// Its address's, given back with it.
     _place: Option<Box<Place>>,
 }
@@ -33,13 +42,18 @@ impl Member {
             let greeting = profile.greeting(sessions.spelled(id));
             greeting.map(|text| frame::message(Opcode::Text, text.as_bytes())).into_iter().collect()
         })?;
-        Ok(Self { sessions, id, profile, reason: CloseReason::Handshake, _place: place })
+        let wanted = sessions.wanted(profile);
+        sessions.members.fetch_add(1, Ordering::AcqRel);
+        let reason = CloseReason::Handshake;
+        Ok(Self { sessions, id, profile, reason, wanted, known: false, told: 0, _place: place })
     }
 
     /// Brings the connection's socket.
     pub(super) fn attach(&mut self, socket: Arc<Socket>) {
+        self.sessions.idle.watch(self.profile, self.id, &socket);
         self.sessions.hub.attach(self.id, socket);
         self.reason = CloseReason::Lost;
+        self.known = true;
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
@@ -61,13 +75,65 @@ impl Member {
     }
 
     /// See [`Hub::end`](crate::hub::Hub::end).
-    pub(super) fn end(&self, frames: Bytes, reason: CloseReason) -> oneshot::Receiver<()> {
-        self.sessions.hub.end(self.id, frames, reason)
+    pub(super) fn end(&self, ending: Ending) -> oneshot::Receiver<()> {
+        let Ending { frame, said, why } = ending;
+        if let Some((code, reason)) = said
+            && self.wanted.includes(Wanted::CLOSE)
+        {
+            self.sessions.hub.announce_end(self.id, code, &reason);
+        }
+        self.sessions.hub.end(self.id, frame, why)
+    }
+
+    /// Whether the hooks are told of such an event.
+    pub(super) fn wants(&self, event: Wanted) -> bool {
+        self.wanted.includes(event)
+    }
+
+    /// The hooks are being asked whether it may open.
+    pub(super) fn asked(&mut self) {
+        self.known = true;
+    }
+
+    /// They have turned it away, and are told of it no more.
+    pub(super) fn refused(&mut self) {
+        self.known = false;
+    }
+
+    /// The connection as it is now; `None` where the hub has ended it.
+    pub(super) fn occasion(&self) -> Option<Occasion> {
+        let portrait = self.sessions.hub.portrait(self.id)?;
+        Some(Occasion::new(self.sessions.cluster.node_id(), self.spelled_id(), portrait))
+    }
+
+    /// Makes a message one that the hooks can be told.
+    pub(super) fn said(&mut self, told: Told, occasion: &Occasion) -> Said {
+        self.told = self.told.wrapping_add(1);
+        told.said(self.told, occasion.id, &occasion.details.claims, self.sessions.settings.escape_html)
+    }
+
+    /// Tells the hooks that it has ended, if they may know of it.
+    fn tell_end(&self) {
+        let Sessions { hub, cluster, settings, .. } = &*self.sessions;
+        let Some(hooks) = &settings.hooks else { return };
+        if let Some(departure) = hub.departed(self.id)
+            && self.known
+        {
+            let closed = Closed::of(&departure);
+            hooks.close(Occasion::new(cluster.node_id(), self.spelled_id(), departure.portrait), closed);
+        }
+    }
+
+    /// Whoever is told.
+    pub(super) fn hooks(&self) -> Option<Arc<dyn Hooks>> {
+        self.sessions.settings.hooks.clone()
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         self.sessions.hub.forget(self.id, self.reason);
+        self.tell_end();
+        self.sessions.members.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -3,11 +3,15 @@
 //! | file | what it is about |
 //! |---|---|
 //! | [`serve`](self::serve()) | the port: accepting connections, reading request heads |
+//! | `refusal` | why a handshake is refused, and how that is answered |
 //! | [`handshake`] | a request becomes a member of the hub and the cluster, or a refusal; *101 means subscribed* |
 //! | `reader` | the task of one connection: reads, answers, ends it |
 //! | `decoder`, `frame`, `message` | a client's bytes as events: bytes first, frames after |
 //! | `details` | what the directory is told of a connection, its connect query without tokens |
 //! | `device` | the stable id that a device may bring, and documents that it may send |
+//! | [`hooks`] | what an application elsewhere is told of connections, and what it may answer |
+//! | `steps`, `method` | what a client's bytes bring about, in order; the rules of the profile `method` |
+//! | `idle` | clients that are silent for too long |
 //! | `heartbeats` | which heartbeat the clients of each profile get |
 //! | [`sign_in`] | who has to show a token, and what it opens |
 //! | `plain` | requests on this port that are no handshake, where the node answers them |
@@ -24,34 +28,44 @@ mod device;
 mod frame;
 pub mod handshake;
 mod heartbeats;
+pub mod hooks;
+mod idle;
 mod member;
 pub mod message;
+mod method;
 pub mod origins;
 mod plain;
 pub mod profile;
 pub mod profiles;
 mod reader;
+mod refusal;
 mod serve;
 pub mod sign_in;
+mod steps;
 
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
 use crate::peer::{Peers, Places};
 use crate::tls::Certificate;
-use handshake::Refusal;
 use heartbeats::Heartbeats;
+use hooks::{Hooks, Wanted};
+use idle::Idle;
 use origins::AllowedOrigins;
+use profile::Profile;
 use profiles::Profiles;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use sign_in::SignIn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
 pub use device::ClientDocuments;
 pub use handshake::upgrade;
 pub use heartbeats::ProfileHeartbeats;
+pub use idle::IdleTimeouts;
 pub use plain::{PlainHttp, PortAnswer};
+pub use refusal::Refusal;
 pub use serve::serve;
 
 /// What the operator decides about WebSocket clients.
@@ -74,6 +88,12 @@ pub struct Settings {
     pub heartbeats: ProfileHeartbeats,
     /// Who carries out the documents that clients of the profile `device` send; none: they are ignored.
     pub client_documents: Option<ClientDocuments>,
+    /// Who is told of connections; none: nobody.
+    pub hooks: Option<Arc<dyn Hooks>>,
+    /// Whether strings in messages of the profile `method` are escaped for HTML before anybody is told them.
+    pub escape_html: bool,
+    /// How long clients of each profile may be silent.
+    pub idle_timeouts: IdleTimeouts,
     /// The certificate of the WebSocket port; without one it speaks plain TCP.
     pub tls: Option<Arc<Certificate>>,
     /// Whether the node takes no more clients, as it is about to stop.
@@ -90,6 +110,9 @@ pub struct Sessions {
     token_param: String,
     places: Arc<Places>,
     heartbeats: Heartbeats,
+    idle: Arc<Idle>,
+    /// Connections that are not quite over: what has to be told of their end is not told yet.
+    members: AtomicUsize,
     refused: IntCounterVec,
     received: IntCounter,
 }
@@ -119,7 +142,31 @@ impl Sessions {
         let token_param = crate::query::plain_name(&settings.token_param);
         let places = Places::new(limits.max_connections_per_address);
         let heartbeats = Heartbeats::set(&hub, &settings.heartbeats);
-        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, places, heartbeats, refused, received }))
+        let idle = Idle::start(settings.idle_timeouts, &hub);
+        let members = AtomicUsize::new(0);
+        Ok(Arc::new(Self {
+            hub,
+            cluster,
+            limits,
+            settings,
+            token_param,
+            places,
+            heartbeats,
+            idle,
+            members,
+            refused,
+            received,
+        }))
+    }
+
+    /// Number of connections whose sessions are not quite over.
+    pub fn count(&self) -> usize {
+        self.members.load(Ordering::Acquire)
+    }
+
+    /// What the hooks want to be told of such connections.
+    fn wanted(&self, profile: Profile) -> Wanted {
+        self.settings.hooks.as_ref().map_or(Wanted::NOTHING, |hooks| hooks.wanted(profile))
     }
 
     /// A connection's id as its client is told it, in this life of the node.

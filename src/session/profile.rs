@@ -19,6 +19,8 @@ pub enum Profile {
     /// The client is told its device id on open, and may bring a stable one; what it says is ignored, unless the operator lets
     /// its messages be what backends write to the device socket.
     Device,
+    /// The client calls methods, and each call is acknowledged at once; see `method`.
+    Method,
 }
 
 /// What a message brings about.
@@ -26,8 +28,15 @@ pub enum Profile {
 pub enum Effect<'a> {
     /// Nothing.
     Ignored,
-    /// Its sender gets this message, in order with what is pushed to it.
-    Reply(Opcode, Cow<'a, [u8]>),
+    /// Its sender gets a message, in order with what is pushed to it.
+    Reply {
+        /// How it is framed.
+        opcode: Opcode,
+        /// The message.
+        payload: Cow<'a, [u8]>,
+        /// Whether the client has only asked if somebody is there.
+        keeps_alive: bool,
+    },
     /// It is a document as backends write them to the device socket, for whoever carries those out; nothing where clients may
     /// not do that. Nobody gets an answer.
     Document(&'a [u8]),
@@ -35,7 +44,7 @@ pub enum Effect<'a> {
 
 impl Profile {
     /// Every profile, in the order in which messages to people list them.
-    pub const ALL: [Profile; 3] = [Self::Channel, Self::Center, Self::Device];
+    pub const ALL: [Profile; 4] = [Self::Channel, Self::Center, Self::Device, Self::Method];
 
     /// The name that configuration and directory have for it.
     pub const fn as_str(self) -> &'static str {
@@ -43,13 +52,14 @@ impl Profile {
             Self::Channel => "channel",
             Self::Center => "center",
             Self::Device => "device",
+            Self::Method => "method",
         }
     }
 
     /// The text message that the client with this id gets before any push, where there is one.
     pub fn greeting(self, id: HexId) -> Option<String> {
         match self {
-            Self::Channel => None,
+            Self::Channel | Self::Method => None,
             Self::Center => Some(command("open", id)),
             Self::Device => {
                 let id = DeviceId::new(id.life(), id.connection());
@@ -58,14 +68,17 @@ impl Profile {
         }
     }
 
-    /// What comes of a message of the client with this id.
+    /// What comes of a message of the client with this id; of `method` nothing, as its messages have rules of their own.
     pub fn on_message(self, id: HexId, message: Message<'_>) -> Effect<'_> {
         match self {
-            Self::Channel => Effect::Reply(message.opcode, message.payload.into()),
-            Self::Center if message.payload == PING => {
-                Effect::Reply(Opcode::Text, command("pong", id).into_bytes().into())
+            Self::Channel => {
+                Effect::Reply { opcode: message.opcode, payload: message.payload.into(), keeps_alive: false }
             }
-            Self::Center => Effect::Ignored,
+            Self::Center if message.payload == PING => {
+                let pong = command("pong", id).into_bytes();
+                Effect::Reply { opcode: Opcode::Text, payload: pong.into(), keeps_alive: true }
+            }
+            Self::Center | Self::Method => Effect::Ignored,
             Self::Device => Effect::Document(message.payload),
         }
     }
@@ -92,7 +105,7 @@ mod tests {
         for opcode in [Opcode::Text, Opcode::Binary] {
             let payload = b"{\"method\":\"ping\"}";
             let effect = Profile::Channel.on_message(id(), Message { opcode, payload });
-            assert_eq!(effect, Effect::Reply(opcode, payload.into()));
+            assert_eq!(effect, Effect::Reply { opcode, payload: payload.into(), keeps_alive: false });
         }
     }
 
@@ -103,7 +116,7 @@ mod tests {
         let pong = br#"{"cmd":"pong","_id":"98b95842c9e26e8f0000000500000007"}"#;
         for opcode in [Opcode::Text, Opcode::Binary] {
             let effect = Profile::Center.on_message(id(), Message { opcode, payload: b"ping" });
-            assert_eq!(effect, Effect::Reply(Opcode::Text, pong.into()));
+            assert_eq!(effect, Effect::Reply { opcode: Opcode::Text, payload: pong.into(), keeps_alive: true });
             for payload in [&b""[..], b"PING", b"ping ", b"\"ping\"", b"{\"cmd\":\"ping\"}", b"pong"] {
                 let effect = Profile::Center.on_message(id(), Message { opcode, payload });
                 assert_eq!(effect, Effect::Ignored, "{payload:?}");

@@ -4,12 +4,13 @@
 //! thread share one), no decoder state. What is needed rarely is boxed.
 
 use super::decoder::{Decoder, Event};
+use super::hooks::{Answer, Wanted};
 use super::member::Member;
-use super::profile::Effect;
+use super::steps::{Ending, Rules, Step, Told};
 use crate::hub::{CloseReason, Socket, frame};
+use crate::model::Opcode;
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::upgrade::UpgradeFut;
-use futures_util::future::BoxFuture;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use prometheus::IntCounter;
@@ -54,16 +55,10 @@ enum Turn {
     Replied(oneshot::Receiver<()>),
     /// The hub has the client's last frames.
     Ended(oneshot::Receiver<()>),
-    /// The client's documents are being carried out; a turn follows. Boxed, as few connections ever have it.
-    Carrying(Box<Carrying>),
+    /// Not everything can be done at once: these steps are taken one after the other. Boxed, as few connections ever have any.
+    Work(Box<[Step]>),
     /// The stream is at its end, or broken.
     Lost,
-}
-
-/// Documents of a client, on their way.
-struct Carrying {
-    documents: BoxFuture<'static, ()>,
-    then: Turn,
 }
 
 /// Serves a connection whose handshake is being answered, until it is over.
@@ -74,10 +69,9 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
         loop {
             match turn {
                 Turn::Wait => {}
-                Turn::Carrying(mut carrying) => {
-                    // One read's documents at a time: who sends more than is carried out is not read from.
-                    carrying.documents.as_mut().await;
-                    turn = carrying.then;
+                Turn::Work(steps) => {
+                    // One read's steps at a time: who sends more than is worked off is not read from.
+                    turn = Box::pin(session.work(steps)).await;
                     continue;
                 }
                 Turn::Replied(written) => {
@@ -161,42 +155,103 @@ impl Session {
         }
         self.socket.heard();
         self.member.sessions().received.inc_by(bytes.len() as u64);
-        let (profile, id) = (self.member.profile(), self.member.spelled_id());
+        let settings = &self.member.sessions().settings;
+        let rules = Rules {
+            profile: self.member.profile(),
+            id: self.member.spelled_id(),
+            told: self.member.wants(Wanted::MESSAGE),
+            documents: settings.client_documents.is_some(),
+        };
         let max_message = self.member.sessions().limits.max_message;
-        let carries = self.member.sessions().settings.client_documents.is_some();
-        let (mut replies, mut documents) = (Vec::new(), Vec::new());
+        let (mut steps, mut spoke, mut refused) = (Vec::new(), false, None);
         let flow = self.decoder.decode(bytes, max_message, |event| {
             match event {
-                Event::Message(message) => match profile.on_message(id, message) {
-                    Effect::Ignored => {}
-                    Effect::Reply(opcode, payload) => replies.push(frame::message(opcode, &payload)),
-                    Effect::Document(document) if carries => documents.push(Bytes::copy_from_slice(document)),
-                    Effect::Document(_) => {}
-                },
-                Event::Ping(payload) => replies.push(frame::pong(payload)),
+                Event::Message(message) => {
+                    spoke = true;
+                    if let Err(violation) = rules.message(message, &mut steps) {
+                        refused = Some(violation);
+                        return ControlFlow::Break(());
+                    }
+                }
+                Event::Ping(payload) => steps.push(Step::Send(frame::pong(payload))),
                 Event::Pong => {}
-                Event::Close(code) => {
-                    replies.push(code.map_or_else(frame::close_empty, |code| frame::close(code, "")));
+                Event::Close(close) => {
+                    steps.push(Step::End(Ending::by_client(close)));
                     return ControlFlow::Break(());
                 }
             }
             ControlFlow::Continue(())
         });
-        let turn = match flow {
-            Ok(ControlFlow::Continue(())) if replies.is_empty() => Turn::Wait,
-            Ok(ControlFlow::Continue(())) => Turn::Replied(self.member.send(joined(replies))),
-            Ok(ControlFlow::Break(())) => Turn::Ended(self.member.end(joined(replies), CloseReason::Client)),
-            Err(violation) => {
-                replies.push(frame::close(violation.code(), &violation.to_string()));
-                Turn::Ended(self.member.end(joined(replies), violation.into()))
-            }
-        };
-        match &self.member.sessions().settings.client_documents {
-            Some(carry_out) if !documents.is_empty() => {
-                Turn::Carrying(Box::new(Carrying { documents: carry_out(documents), then: turn }))
-            }
-            _ => turn,
+        if spoke {
+            self.member.sessions().idle.spoke(&self.socket);
         }
+        if let Some(violation) = flow.err().or(refused) {
+            steps.push(Step::End(violation.into()));
+        }
+        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_))) {
+            return Turn::Work(steps.into());
+        }
+        let mut frames = Vec::with_capacity(steps.len());
+        for step in steps {
+            match step {
+                Step::Send(frame) => frames.push(frame),
+                Step::End(ending) => return self.end(frames, ending),
+                Step::Tell(_) | Step::Document(_) => {}
+            }
+        }
+        if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
+    }
+
+    /// Ends the connection behind these frames, in the same write.
+    fn end(&self, mut frames: Vec<Bytes>, ending: Ending) -> Turn {
+        frames.push(ending.frame);
+        Turn::Ended(self.member.end(Ending { frame: joined(frames), ..ending }))
+    }
+
+    /// Takes steps one after the other; what is left of them after the hub has ended the connection is left out.
+    async fn work(&mut self, steps: Box<[Step]>) -> Turn {
+        let mut frames = Vec::new();
+        let mut steps = steps.into_iter().peekable();
+        while let Some(step) = steps.next() {
+            match step {
+                Step::Send(frame) => frames.push(frame),
+                Step::End(ending) => return self.end(frames, ending),
+                Step::Document(document) => {
+                    let mut documents = vec![document];
+                    while let Some(Step::Document(next)) = steps.next_if(|step| matches!(step, Step::Document(_))) {
+                        documents.push(next);
+                    }
+                    if let Some(carry_out) = self.member.sessions().settings.client_documents.clone() {
+                        carry_out(documents).await;
+                    }
+                }
+                Step::Tell(told) => {
+                    if !frames.is_empty() {
+                        // An error: the connection has ended, as is found out next.
+                        let _ = self.member.send(joined(std::mem::take(&mut frames))).await;
+                    }
+                    let Some(answer) = self.tell(told).await else { return Turn::Wait };
+                    frames.extend(answer.replies.iter().map(|text| frame::message(Opcode::Text, text.as_bytes())));
+                    if let Some((code, reason)) = answer.close {
+                        return self.end(frames, Ending::new(code, &reason, CloseReason::Api));
+                    }
+                    // While it waited for an answer nobody has read what it sent, its pongs among that.
+                    self.socket.heard();
+                }
+            }
+        }
+        if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
+    }
+
+    /// Tells the application of a message; `None` where the connection has ended.
+    async fn tell(&mut self, told: Told) -> Option<Answer> {
+        let occasion = self.member.occasion()?;
+        let said = self.member.said(told, &occasion);
+        let hooks = self.member.hooks()?;
+        Some(hooks.message(occasion, said).await.unwrap_or_else(|_| {
+            let reply = Told::unanswered(self.member.profile());
+            Answer { replies: reply.into_iter().map(str::to_owned).collect(), close: None }
+        }))
     }
 
     /// The client has ended the stream, or it broke. A client that said so in TLS is told the same (RFC 8446, section 6.1).

@@ -1,7 +1,7 @@
 //! Who has to show a token at the handshake, where it is, and what it opens.
 
-use super::handshake::Refusal;
 use super::profile::Profile;
+use super::refusal::Refusal;
 use crate::auth::{ChannelPatterns, Claims, Rejection, Verifier, bearer};
 use crate::model::{Audience, AudienceKind};
 use crate::query::{Query, Value};

@@ -248,7 +248,7 @@ pub(crate) async fn long_lists_are_told_whole(a: Node, b: Node) {
     let mut counters = BTreeSet::new();
     for number in 0..MANY {
         let audiences = vec![crowd.clone(), group(&(number / 3).to_string()), user(&format!("user {number}"))];
-        let opening = Opening { details: r#"{"query":{"x":"1"}}"#.into(), audiences, heartbeat: None };
+        let opening = Opening { details: r#"{"query":{"x":"1"}}"#.into(), audiences, ..Opening::default() };
         counters.insert(a.hub.open(opening, |_| Vec::new()).unwrap().counter());
     }
     a.cluster.settle(&[]).await.unwrap();

@@ -2,6 +2,7 @@
 //!
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
+//! - [`backend`] is an application that nodes tell of connections.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
 //! - [`tokens`] makes the tokens that clients sign in with.
 //! - [`certificates`] signs what TLS needs; [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
@@ -17,6 +18,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a surprise is a failure with a backtrace")]
 
 pub mod api;
+pub mod backend;
 pub mod census;
 pub mod certificates;
 pub mod device;
@@ -25,6 +27,7 @@ pub mod eventually;
 pub mod fleet;
 pub mod http;
 pub mod node;
+pub mod php;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
@@ -33,6 +36,7 @@ pub mod story;
 pub mod tokens;
 pub mod ws;
 
+pub use backend::Backend;
 pub use census::Census;
 pub use events::Events;
 pub use eventually::{DEADLINE, eventually};

@@ -7,7 +7,7 @@ use carillon::hub::{GapPolicy, Hub};
 use carillon::model::{Audience, Limits, Name, Push, Target};
 use carillon::session::origins::AllowedOrigins;
 use carillon::session::profiles::Profiles;
-use carillon::session::{PlainHttp, ProfileHeartbeats, Sessions, Settings, serve};
+use carillon::session::{IdleTimeouts, PlainHttp, ProfileHeartbeats, Sessions, Settings, serve};
 use prometheus::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,6 +58,9 @@ impl Server {
             plain_http,
             heartbeats: ProfileHeartbeats::default(),
             client_documents: None,
+            hooks: None,
+            escape_html: false,
+            idle_timeouts: IdleTimeouts::default(),
             closed: closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry).unwrap();

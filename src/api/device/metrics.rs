@@ -2,13 +2,8 @@
 
 use super::document::Action;
 use super::refusal::Refusal;
+use crate::log::Seldom;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// The shortest time between two lines of log about refused documents: a backend can write thousands of them a second.
-const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
 /// Where a document came from; a label of the metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,8 +31,8 @@ pub(super) struct DeviceMetrics {
     refused: IntCounterVec,
     pub(super) connections: IntGauge,
     connections_refused: IntCounter,
-    documents_log: Log,
-    connections_log: Log,
+    documents_log: Seldom,
+    connections_log: Seldom,
 }
 
 impl DeviceMetrics {
@@ -71,7 +66,7 @@ impl DeviceMetrics {
                 refused.with_label_values(&[source.as_str(), reason]);
             }
         }
-        let (documents_log, connections_log) = (Log::default(), Log::default());
+        let (documents_log, connections_log) = (Seldom::default(), Seldom::default());
         Ok(Self { done, refused, connections, connections_refused, documents_log, connections_log })
     }
 
@@ -96,36 +91,5 @@ impl DeviceMetrics {
         if let Some(others) = self.connections_log.line() {
             tracing::warn!(others, limit, "connection to the unix socket refused: there are as many as there may be");
         }
-    }
-}
-
-/// Lines of log about one thing, at most one in a while.
-#[derive(Default)]
-struct Log(Mutex<(Option<Instant>, u64)>);
-
-impl Log {
-    /// Whether it is time for a line; with it, how many there would have been since the last.
-    fn line(&self) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, left_out) = &mut *state;
-        if last.is_some_and(|last| last.elapsed() < BETWEEN_LINES) {
-            *left_out += 1;
-            return None;
-        }
-        *last = Some(Instant::now());
-        Some(std::mem::take(left_out))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn lines_of_log_are_one_a_second_and_tell_how_many_were_left_out() {
-        let log = Log::default();
-        assert_eq!([log.line(), log.line(), log.line()], [Some(0), None, None]);
-        tokio::time::advance(BETWEEN_LINES).await;
-        assert_eq!([log.line(), log.line()], [Some(2), None]);
     }
 }

@@ -65,7 +65,7 @@ impl Meaning {
             Answer::Details(details) => u64::from(details.is_some()),
         };
         let details = match &**answer {
-            Answer::Details(details) => details.as_ref(),
+            Answer::Details(details) => details.as_deref(),
             Answer::Count(_) | Answer::Ids(_) | Answer::Names(_) => None,
         };
         match self {

@@ -1,0 +1,173 @@
+//! What an application that lives elsewhere is told of connections, and what it may answer.
+//!
+//! A session calls these and knows nothing of who is behind them. For each connection `open` comes first, then each
+//! `message` after the answer to the one before it, then `close`, once.
+
+use super::profile::Profile;
+use crate::cluster::Details;
+use crate::hub::{CloseReason, Departure, Portrait};
+use crate::model::{HexId, Name, NodeId, Opcode};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Which events are wanted of a profile's connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Wanted(u8);
+
+impl Wanted {
+    /// None of them.
+    pub const NOTHING: Self = Self(0);
+    /// That a connection opens.
+    pub const OPEN: Self = Self(1);
+    /// That a client sends a message.
+    pub const MESSAGE: Self = Self(2);
+    /// That a connection has closed.
+    pub const CLOSE: Self = Self(4);
+
+    /// Whether all of `other` are among these.
+    pub const fn includes(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These and `other`.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// These but not `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// A connection at the moment of an event.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Occasion {
+    /// The node that has it, or had it.
+    pub node: NodeId,
+    /// Its id.
+    pub id: HexId,
+    /// Its channels, sorted.
+    pub channels: Vec<Name>,
+    /// What the directory keeps of it.
+    pub details: Details,
+}
+
+impl Occasion {
+    /// A connection of this node, as the hub has it or had it.
+    pub fn new(node: NodeId, id: HexId, portrait: Portrait) -> Self {
+        let Portrait { details, channels } = portrait;
+        Self { node, id, channels, details: Details::parse(&details) }
+    }
+}
+
+/// A client's message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// Which of the connection's messages that are told it is: 1, 2, 3 ….
+    pub number: u32,
+    /// Text or binary.
+    pub opcode: Opcode,
+    /// The message; with [`Opcode::Text`] UTF-8.
+    pub payload: Bytes,
+    /// What it calls, where its profile gives messages such a meaning.
+    pub call: Option<Call>,
+}
+
+/// What a message of the profile `method` calls, each name as PHP writes it: `Live`, `User`, `join`.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Call {
+    /// The module.
+    pub module: String,
+    /// The controller in it.
+    pub controller: String,
+    /// The controller's method.
+    pub method: String,
+}
+
+/// How a connection has closed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Closed {
+    /// The code of the close frame that ended it; 1005 where that had none, 1006 where there was no frame (RFC 6455, section
+    /// 7.4.1).
+    pub code: u16,
+    /// The close frame's reason.
+    pub reason: String,
+    /// Why, in the words of the metrics.
+    pub cause: CloseReason,
+}
+
+/// What a close frame without a code counts as, and a stream that ended without a close frame (RFC 6455, section 7.4.1).
+const NO_CODE: u16 = 1005;
+const NO_FRAME: u16 = 1006;
+
+impl Closed {
+    /// What the hub has kept of an end.
+    pub(super) fn of(departure: &Departure) -> Self {
+        let cause = departure.reason;
+        let (code, reason) = match (&departure.frame, cause) {
+            (Some((code, reason)), _) => (*code, reason.clone()),
+            (None, CloseReason::Client) => (NO_CODE, String::new()),
+            // The hub writes this frame by itself.
+            (None, CloseReason::SlowConsumer) => (4008, "slow consumer".to_owned()),
+            (None, CloseReason::Gap) => (4009, "messages may have been missed".to_owned()),
+            (None, _) => (NO_FRAME, String::new()),
+        };
+        Self { code, reason, cause }
+    }
+}
+
+/// What the application wants done with the connection that it was told of. What it wants done with others it does itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Answer {
+    /// Text messages for the client.
+    pub replies: Vec<String>,
+    /// Code and reason of a close frame that ends the connection, behind the replies.
+    pub close: Option<(u16, String)>,
+}
+
+/// What came of `open`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Opened {
+    /// The connection is welcome.
+    Accepted(Answer),
+    /// It is not: the handshake is answered with this status, 400 to 599, and text.
+    Refused(u16, String),
+    /// Whether it is could not be found out, for the reason given, and it may not open without that: 503.
+    Failed(String),
+}
+
+/// There was no answer, or none that makes sense; whoever could not get one has counted and logged it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unanswered;
+
+/// Whoever tells the application. Waiting is bounded: each call ends by itself.
+#[async_trait]
+pub trait Hooks: Send + Sync + 'static {
+    /// Which events are wanted of connections of this profile; the others are not told.
+    fn wanted(&self, profile: Profile) -> Wanted;
+
+    /// A connection opens: it is in the directory, and its handshake is not answered yet.
+    async fn open(&self, occasion: Occasion) -> Opened;
+
+    /// A client has sent a message.
+    async fn message(&self, occasion: Occasion, said: Said) -> Result<Answer, Unanswered>;
+
+    /// A connection has closed. Never waits.
+    fn close(&self, occasion: Occasion, closed: Closed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wanted_events_are_a_set() {
+        let two = Wanted::OPEN.with(Wanted::CLOSE);
+        assert!(two.includes(Wanted::OPEN) && two.includes(Wanted::CLOSE) && !two.includes(Wanted::MESSAGE));
+        assert_eq!(two.without(Wanted::OPEN), Wanted::CLOSE);
+        assert!(two.includes(Wanted::NOTHING) && !Wanted::default().includes(Wanted::OPEN));
+    }
+}
