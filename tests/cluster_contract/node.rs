@@ -3,7 +3,7 @@
 use crate::redis::{RedisCluster, RedisServer};
 use carillon::cluster::embedded::Embedded;
 use carillon::cluster::redis::{RedisCluster as OverRedis, RedisConfig};
-use carillon::cluster::{About, Act, Answer, Cluster, Outcome, Pages, Published, Question, State};
+use carillon::cluster::{About, Act, Answer, Cluster, Outcome, Owing, Pages, Published, Question, State};
 use carillon::hub::{GapPolicy, Hub, Opening, Socket};
 use carillon::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeId, Opcode, Push, Seq, Target};
 use futures_util::StreamExt;
@@ -51,7 +51,9 @@ impl Node {
     /// A node that has begun to join.
     pub(crate) fn joining(config: RedisConfig) -> Self {
         let hub = hub();
-        let cluster = OverRedis::start(config, hub.clone(), about(&hub), &prometheus::Registry::new()).unwrap();
+        let (about, registry) = (about(&hub), prometheus::Registry::new());
+        let owing = Owing::new(None, &registry).unwrap();
+        let cluster = OverRedis::start(config, hub.clone(), about, owing, &registry).unwrap();
         Self { cluster, hub }
     }
 
