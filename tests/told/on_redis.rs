@@ -5,11 +5,12 @@ use crate::recorder::Recorder;
 use crate::redis::RedisServer;
 use carillon::cluster::redis::RedisConfig;
 use carillon::cluster::{Details, Owed};
+use carillon::hub::Opening;
 use carillon::model::Audience;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// What the directory keeps of a connection whose close is told, and of one whose isn't.
 const OWING: &str = r#"{"profile":"channel"}"#;
@@ -31,6 +32,60 @@ async fn owing_close(node: &Node, channels: &[Audience]) -> Client {
     client
 }
 
+/// Connections without sockets, each in channel `all` and in one of its own; all of them owe a close.
+async fn fill(node: &Node, connections: usize) {
+    for number in 0..connections {
+        let audiences = vec![channel("all"), channel(&format!("own {number}"))];
+        let opening = Opening { details: Details::owing_close(OWING).into(), audiences };
+        node.hub.open(opening, |_| Vec::new()).unwrap();
+    }
+    timeout(PATIENCE, node.cluster.settle(&[])).await.expect("settles").unwrap();
+}
+
+/// Has Redis write down what takes it longer than five milliseconds.
+async fn watch_for_slow_commands(server: &RedisServer) {
+    server.cli(&["CONFIG", "SET", "slowlog-log-slower-than", "5000"]).await;
+    server.cli(&["SLOWLOG", "RESET"]).await;
+}
+
+/// Fails where one of the scripts has taken Redis longer than that.
+async fn no_script_was_slow(server: &RedisServer) {
+    let slow = server.cli(&["SLOWLOG", "GET", "20"]).await;
+    assert!(!slow.contains("EVALSHA"), "{slow}");
+}
+
+/// Waits until so many channels of [`fill`] are held, by whomever.
+async fn are_held(server: &RedisServer, config: &RedisConfig, channels: usize) {
+    let pattern = format!("{}{{b*}}:h:own *", config.prefix);
+    until("all channels are held", || async {
+        server.cli(&["--raw", "EVAL", "return #redis.call('KEYS', ARGV[1])", "0", &pattern]).await
+            == channels.to_string()
+    })
+    .await;
+}
+
+/// Has a node register anew, and waits until nothing is left of its old registration.
+async fn registers_anew(node: &Node, server: &RedisServer, config: &RedisConfig) {
+    let [leases, reaping] = ["leases", "reaping"].map(|what| format!("{}{{nodes}}:{what}", config.prefix));
+    let of_node = format!("{}:", node.seq());
+    let registrations = || async {
+        let all = server.cli(&["--raw", "HKEYS", &leases]).await;
+        all.lines().filter(|line| line.starts_with(&of_node)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let old = registrations().await.remove(0);
+    server.cli(&["HDEL", &leases, &old]).await;
+    until("it has registered anew", || async { registrations().await.first().is_some_and(|new| *new != old) }).await;
+    until("its old registration is reaped", || async {
+        let all = server.cli(&["--raw", "ZRANGE", &reaping, "0", "-1"]).await;
+        let keys = server
+            .cli(&["--raw", "KEYS", &format!("{}{{n{}}}:{}:*", config.prefix, node.seq(), &old[of_node.len()..])])
+            .await;
+        !all.contains(&old) && keys.is_empty()
+    })
+    .await;
+    node.ready().await;
+}
+
 /// Variables by which this very program, started again, knows that it is to be a node.
 const CHILD: [&str; 2] = ["TOLD_REDIS_URL", "TOLD_PREFIX"];
 
@@ -47,13 +102,7 @@ async fn a_node_that_is_killed() {
     // It decides, and never gets to tell.
     recorder.hang(true);
     let node = recorder.node(config).await;
-    let limits = std::iter::repeat_n(Details::owing_close(OWING), CHILD_S);
-    for (number, details) in limits.enumerate() {
-        let audiences = vec![channel("all"), channel(&format!("own {number}"))];
-        let opening = carillon::hub::Opening { details: details.into(), audiences };
-        node.hub.open(opening, |_| Vec::new()).unwrap();
-    }
-    node.cluster.settle(&[]).await.unwrap();
+    fill(&node, CHILD_S).await;
     println!("settled");
     std::future::pending::<()>().await;
 }
@@ -61,7 +110,7 @@ async fn a_node_that_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_kill_9_another_node_tells_what_the_dead_one_owed() {
     let server = RedisServer::start().await;
-    server.cli(&["CONFIG", "SET", "slowlog-log-slower-than", "5000"]).await;
+    watch_for_slow_commands(&server).await;
     let config = RedisConfig { reap_delay: Duration::from_secs(5), ..hasty(&server) };
     let recorder = Recorder::new();
     let stays = recorder.node(config.clone()).await;
@@ -85,33 +134,129 @@ async fn after_kill_9_another_node_tells_what_the_dead_one_owed() {
         true
     });
     assert!(settled.await.unwrap(), "the node in the other process ended by itself");
-    until("all its channels are held", || async {
-        let held = server
-            .cli(&[
-                "--raw",
-                "EVAL",
-                "return #redis.call('KEYS', ARGV[1])",
-                "0",
-                &format!("{}*}}:h:own*", config.prefix),
-            ])
-            .await;
-        held == CHILD_S.to_string()
-    })
-    .await;
+    are_held(&server, &config, CHILD_S).await;
     // SIGKILL.
     child.kill().unwrap();
     child.wait().unwrap();
-    let total = CHILD_S;
-    until("everything is told", || async {
-        let vacated = (0..total).filter(|number| recorder.story(&format!("own {number}")).len() == 2).count();
-        recorder.closes().len() == total && vacated == total
-    })
-    .await;
+    until("everything is told", || async { recorder.closes().len() == CHILD_S && recorder.stories_of(2) == CHILD_S })
+        .await;
     recorder.has_only_whole_stories();
     assert_eq!(recorder.story("all"), ["channel_occupied"], "it has a member on the node that stays");
     let details = recorder.closes().into_values().next().unwrap();
     assert!(Details::parse(&details).owes_close);
     assert_eq!(Details::parse(&details).profile, "channel");
-    let slow = server.cli(&["SLOWLOG", "GET", "10"]).await;
-    assert!(!slow.contains("EVAL"), "{slow}");
+    no_script_was_slow(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_registers_anew_has_nothing_to_tell() {
+    let server = RedisServer::start().await;
+    let config = hasty(&server);
+    let recorder = Recorder::new();
+    let (a, _b) = recorder.two(config.clone()).await;
+    let client = owing_close(&a, &[channel("news")]).await;
+    recorder.comes_to("news", &["channel_occupied"]).await;
+    for _ in 0..2 {
+        registers_anew(&a, &server, &config).await;
+    }
+    assert_eq!(recorder.story("news"), ["channel_occupied"]);
+    // A node that lives tells of its connections' ends itself.
+    a.hub.close(client.id, 1000, "");
+    recorder.comes_to("news", &["channel_occupied", "channel_vacated"]).await;
+    registers_anew(&a, &server, &config).await;
+    assert!(recorder.closes().is_empty(), "{recorder:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_those_who_owe_a_close_and_were_there_to_the_end_are_told() {
+    let server = RedisServer::start().await;
+    let recorder = Recorder::new();
+    let (a, _b) = recorder.two(hasty(&server)).await;
+    let (over, there) = (owing_close(&a, &[]).await, owing_close(&a, &[channel("news")]).await);
+    let _owes_nothing = a.connect(&[channel("news")]).await;
+    a.hub.close(over.id, 1000, "");
+    a.cluster.settle(&[]).await.unwrap();
+    let (cluster, id) = (a.cluster.node_id(), there.id);
+    drop(a);
+    until("the close is told", || async { !recorder.closes().is_empty() }).await;
+    recorder.comes_to("news", &["channel_occupied", "channel_vacated"]).await;
+    assert_eq!(recorder.closes().into_keys().collect::<Vec<_>>(), [id]);
+    assert!(recorder.ids().contains(&Owed::close_id(cluster, id)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_does_not_get_rid_of_another_one_tells() {
+    let server = RedisServer::start().await;
+    let config = hasty(&server);
+    let (silent, listening) = (Recorder::new(), Recorder::new());
+    silent.hang(true);
+    let a = silent.node(config.clone()).await;
+    let client = a.connect(&[channel("news")]).await;
+    let _b = listening.node(config).await;
+    listening.comes_to("news", &["channel_occupied"]).await;
+    a.hub.close(client.id, 1000, "");
+    listening.comes_to("news", &["channel_occupied", "channel_vacated"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_redis_comes_back_empty_only_what_has_changed_is_told() {
+    let mut server = RedisServer::start().await;
+    let recorder = Recorder::new();
+    let (a, b) = recorder.two(config(server.url())).await;
+    let [stays, shared, left] = ["stays", "shared", "left"].map(channel);
+    let _first = a.connect(&[stays, shared.clone()]).await;
+    let _second = b.connect(std::slice::from_ref(&shared)).await;
+    let leaves = a.connect(&[shared, left]).await;
+    for channel in ["stays", "shared", "left"] {
+        recorder.comes_to(channel, &["channel_occupied"]).await;
+    }
+    server.kill();
+    a.hub.close(leaves.id, 1000, "");
+    let new = a.open(&[channel("new")]).await;
+    server.run_again().await;
+    for node in [&a, &b] {
+        node.ready().await;
+    }
+    recorder.comes_to("left", &["channel_occupied", "channel_vacated"]).await;
+    recorder.comes_to("new", &["channel_occupied"]).await;
+    a.hub.close(new.id, 1000, "");
+    recorder.comes_to("new", &["channel_occupied", "channel_vacated"]).await;
+    for channel in ["stays", "shared"] {
+        assert_eq!(recorder.story(channel), ["channel_occupied"], "{channel}");
+    }
+    // Emptied while it runs.
+    server.cli(&["FLUSHALL"]).await;
+    let _newer = a.connect(&[channel("newer")]).await;
+    recorder.comes_to("newer", &["channel_occupied"]).await;
+    for channel in ["stays", "shared"] {
+        assert_eq!(recorder.story(channel), ["channel_occupied"], "{channel}");
+    }
+    recorder.has_only_whole_stories();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_channels_are_held_by_few_calls() {
+    const CHANNELS: usize = 10_000;
+    let server = RedisServer::start().await;
+    let config = config(server.url());
+    let recorder = Recorder::new();
+    let node = recorder.node(config.clone()).await;
+    watch_for_slow_commands(&server).await;
+    let calls = || async {
+        let commands = server.cli(&["INFO", "commandstats"]).await;
+        let line = commands.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
+        line.split(['=', ',']).nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    let (before, started) = (calls().await, Instant::now());
+    fill(&node, CHANNELS).await;
+    are_held(&server, &config, CHANNELS).await;
+    let (made, took) = (calls().await - before, started.elapsed());
+    until("all of it is told", || async { recorder.stories_of(1) == CHANNELS + 1 }).await;
+    registers_anew(&node, &server, &config).await;
+    are_held(&server, &config, CHANNELS).await;
+    assert_eq!(recorder.stories_of(1), CHANNELS + 1);
+    no_script_was_slow(&server).await;
+    eprintln!("{CHANNELS} channels: {made} scripts in {took:?}");
+    // Batches of the registration, lease renewals and looks for some seconds, and what is fetched to be told are among them.
+    assert!(made < CHANNELS / 4, "{made} scripts");
 }

@@ -82,6 +82,11 @@ impl Recorder {
         self.state().taken.iter().map(Owed::id).collect()
     }
 
+    /// How many channels have a story of so many events.
+    pub(crate) fn stories_of(&self, length: usize) -> usize {
+        self.stories().values().filter(|story| story.len() == length).count()
+    }
+
     fn stories(&self) -> BTreeMap<String, BTreeMap<u64, &'static str>> {
         let mut stories: BTreeMap<String, BTreeMap<u64, &'static str>> = BTreeMap::new();
         for owed in &self.state().taken {

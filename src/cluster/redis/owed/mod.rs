@@ -33,6 +33,8 @@ mod holding;
 #[cfg(test)]
 mod model;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use super::keys::Registration;
 use crate::cluster::owed::Owing;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[path = "../../../../tests/support/redis.rs"]
-mod server;
+pub(super) mod server;
 use server::RedisServer;
 
 /// Channels of the model: few, so that nodes meet in them.
@@ -87,7 +87,7 @@ struct World {
     delivered: Vec<Owed>,
 }
 
-async fn connect(server: &RedisServer) -> Arc<Wire> {
+pub(super) async fn connect(server: &RedisServer) -> Arc<Wire> {
     let config = RedisConfig { url: server.url(), ..RedisConfig::default() };
     let metrics = Arc::new(RedisMetrics::new(&prometheus::Registry::new()).unwrap());
     let connector = Connector::new(&config, metrics).unwrap();
