@@ -1,5 +1,6 @@
-//! From Redis to the sink. A bucket's entries are handed out to one node at a time, which delivers them in order; what it has
-//! not delivered in time is handed out again, to whoever asks first. An entry is taken out only after the sink took it.
+//! From Redis to the sink. A bucket's entries are handed out to one node at a time, which delivers them in order. What it
+//! can't deliver it gives back, to whoever asks next; where it has ended with them they are handed out again after a while. An
+//! entry is taken out only after the sink took it.
 
 use super::bucket::BUCKETS;
 use crate::cluster::owed::{Owed, PAUSES, Sink};
@@ -22,6 +23,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 /// whether Redis still has what was told to it. What this node puts into a bucket it looks at at once.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How long a node that could not deliver leaves a bucket to the others: each of them looks at it meanwhile.
+const REST: Duration = Duration::from_secs(5);
+
 /// Entries handed out at once.
 const MOST_ENTRIES: usize = 16;
 
@@ -30,6 +34,9 @@ const MOST_BUCKETS: usize = 16;
 
 /// The consumer group. All nodes are one consumer in it: a name for each would be left behind by each life.
 const GROUP: &str = "carillon";
+
+/// That consumer.
+const CONSUMER: &str = "node";
 
 /// What a bucket had.
 pub(super) struct Handed {
@@ -45,6 +52,7 @@ pub(super) fn next(keys: &Keys, bucket: usize, registration: &str, again_after: 
     Command::script(&scripts::NEXT, &[keys.state(bucket), keys.calls(bucket), keys.out(bucket)])
         .arg(registration.to_owned())
         .arg(GROUP)
+        .arg(CONSUMER)
         .arg(again_after.as_millis() as i64)
         .arg(MOST_ENTRIES as i64)
 }
@@ -54,6 +62,13 @@ pub(super) fn taken(keys: &Keys, bucket: usize, ids: &[String]) -> Command {
     let mut command = Command::script(&scripts::TAKEN, &[keys.out(bucket)]).arg(GROUP);
     ids.iter().for_each(|id| command.push(id.as_str()));
     command
+}
+
+/// Gives back what could not be delivered: anybody gets it who asks now.
+fn back(keys: &Keys, bucket: usize, ids: &[String], again_after: Duration) -> Command {
+    let mut command = Command::keyed("XCLAIM", &keys.out(bucket)).arg(GROUP).arg(CONSUMER).arg("0");
+    ids.iter().for_each(|id| command.push(id.as_str()));
+    command.arg("IDLE").arg(again_after.as_millis() as i64).arg("JUSTID")
 }
 
 impl Handed {
@@ -95,16 +110,25 @@ impl Core {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting: BTreeSet<usize> = BTreeSet::new();
         let mut busy: BTreeSet<usize> = BTreeSet::new();
+        let mut resting: HashMap<usize, Instant> = HashMap::new();
         let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
-                Some(bucket) = under_way.next() => drop(busy.remove(&bucket)),
+                Some(ended) = under_way.next() => {
+                    let (bucket, delivered): (usize, bool) = ended;
+                    busy.remove(&bucket);
+                    if !delivered {
+                        resting.insert(bucket, Instant::now() + REST);
+                    }
+                }
                 () = self.owed.rung.notified() => {
                     let ringing = self.owed.ringing.swap(0, Ordering::Relaxed);
                     waiting.extend((0..BUCKETS).filter(|bucket| ringing & (1 << bucket) != 0));
                 }
                 _ = looks.tick() => waiting.extend(0..BUCKETS),
             }
+            resting.retain(|_, until| *until > Instant::now());
+            waiting.retain(|bucket| !resting.contains_key(bucket));
             while busy.len() < MOST_BUCKETS
                 && let Some(bucket) = waiting.iter().copied().find(|bucket| !busy.contains(bucket))
             {
@@ -115,22 +139,23 @@ impl Core {
         }
     }
 
-    /// Delivers what a bucket has; returns the bucket when there is nothing left, or nothing more to be done about it now.
-    async fn deliver_from(&self, bucket: usize, sink: &dyn Sink) -> usize {
+    /// Delivers what a bucket has, until there is nothing left; the bucket, and false where something could not be delivered.
+    async fn deliver_from(&self, bucket: usize, sink: &dyn Sink) -> (usize, bool) {
         loop {
             match self.deliver_some(bucket, sink).await {
-                Ok(true) => {}
-                Ok(false) => return bucket,
+                Ok(Some(true)) => {}
+                Ok(None) => return (bucket, true),
+                Ok(Some(false)) => return (bucket, false),
                 Err(fault) => {
                     tracing::debug!(%fault, bucket, "no events could be fetched or taken out");
-                    return bucket;
+                    return (bucket, true);
                 }
             }
         }
     }
 
-    /// True where there may be more.
-    async fn deliver_some(&self, bucket: usize, sink: &dyn Sink) -> Result<bool, Fault> {
+    /// Whether all that was handed out was delivered; `None` where there was nothing.
+    async fn deliver_some(&self, bucket: usize, sink: &dyn Sink) -> Result<Option<bool>, Fault> {
         // Two thirds of the time after which another node may have them; the rest is for the ways to Redis.
         let deadline = Instant::now() + self.config.redeliver_after * 2 / 3;
         let registration = self.owed.table().registration();
@@ -144,7 +169,7 @@ impl Core {
             self.owed.changed.notify_one();
         }
         if entries.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         let mut done = Vec::new();
         for (id, owed) in &entries {
@@ -158,7 +183,11 @@ impl Core {
         if !done.is_empty() {
             self.lanes.run(&taken(&self.keys, bucket, &done), Purpose::Events).await?;
         }
-        Ok(done.len() == entries.len())
+        let left: Vec<String> = entries.into_iter().skip(done.len()).map(|(id, _)| id).collect();
+        if !left.is_empty() {
+            self.lanes.run(&back(&self.keys, bucket, &left, self.config.redeliver_after), Purpose::Events).await?;
+        }
+        Ok(Some(left.is_empty()))
     }
 
     /// Whether the sink took it in time.
