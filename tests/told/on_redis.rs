@@ -7,7 +7,7 @@ use carillon::cluster::redis::RedisConfig;
 use carillon::cluster::{Details, Owed};
 use carillon::hub::Opening;
 use carillon::model::Audience;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -105,7 +105,7 @@ async fn a_node_that_is_killed() {
     recorder.hang(true);
     let node = recorder.node(config).await;
     fill(&node, CHILD_S).await;
-    println!("settled");
+    writeln!(std::io::stdout(), "settled").unwrap();
     std::future::pending::<()>().await;
 }
 

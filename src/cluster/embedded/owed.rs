@@ -171,3 +171,47 @@ async fn deliver(lane: Arc<Lane>, sink: Arc<dyn Sink>, owing: Owing) {
         owing.metrics.taken(&owed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{GapPolicy, Opening};
+    use crate::model::Limits;
+    use prometheus::Registry;
+
+    fn name() -> Name {
+        Name::new("news").unwrap()
+    }
+
+    #[tokio::test]
+    async fn when_the_journal_ran_over_what_differs_is_told() {
+        let hub = Hub::start(Arc::new(Limits::default()), GapPolicy::Count, 1, &Registry::new()).unwrap();
+        let owing = Owing::new(None, &Registry::new()).unwrap();
+        let lanes = (0..LANES).map(|_| Arc::default()).collect();
+        let mut teller = Teller { hub: hub.clone(), owing, occupied: HashSet::new(), version: 0, lanes };
+        let audiences = vec![Audience::channel(name()), Audience::user(name())];
+        let id = hub.open(Opening { details: "{}".into(), audiences }, |_| Vec::new()).unwrap();
+        teller.compare();
+        teller.compare();
+        hub.close(id, 1000, "");
+        teller.compare();
+        let events: Vec<Owed> = teller.lanes.iter().flat_map(|lane| std::mem::take(&mut lane.lock().events)).collect();
+        let [Owed::Occupied { version: first, .. }, Owed::Vacated { channel, version }] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert!(*channel == name() && version > first, "{events:?}");
+    }
+
+    #[tokio::test]
+    async fn a_lane_gives_the_oldest_up_where_too_many_wait() {
+        let lane = Lane::default();
+        let owed = |version| Owed::Occupied { channel: name(), version };
+        let given_up = (0..MOST_WAITING as u64 + 2).filter(|version| lane.push(owed(*version))).count();
+        assert_eq!((given_up, lane.next().await), (2, Some(owed(2))));
+        lane.close();
+        for _ in 1..MOST_WAITING {
+            assert!(lane.next().await.is_some());
+        }
+        assert_eq!(lane.next().await, None);
+    }
+}

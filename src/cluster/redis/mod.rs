@@ -119,6 +119,9 @@ impl Default for RedisConfig {
 /// The shortest lease: others look four times a second and must see it move.
 pub const SHORTEST_LEASE: Duration = Duration::from_secs(2);
 
+/// How long the last changes of a node that stops may take to be written.
+const LAST_CHANGES: Duration = Duration::from_secs(1);
+
 /// Why Redis can't be used as it is configured. No text holds the URL.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -418,6 +421,10 @@ impl Cluster for RedisCluster {
 
     async fn leave(&self) {
         self.core.health.leave();
+        // What has ended is written first: a close that was told by this node is not owed by it.
+        if tokio::time::timeout(LAST_CHANGES, self.core.hub.mark()).await.is_err() {
+            tracing::debug!("stopping before all changes were written");
+        }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
         if let Err(fault) = self.core.resign().await {

@@ -282,7 +282,7 @@ impl Registrar {
         self.waiters.extend(waiters);
         core.subscriber.follow(&changes);
         if let Some((registration, number)) = self.standing.clone() {
-            let listing = Listing { off: core.owed.to_strike(BATCH), on: core.owed.to_list(&changes) };
+            let listing = Listing { off: core.owed.strike(BATCH), on: core.owed.to_list(&changes) };
             let batches = batch::of_changes(&changes, &listing, &core.keys, &registration);
             let wire = core.lanes.wire_of(slot(&core.keys.node(&registration)), Purpose::Registration).await?;
             if wire.serial != self.wrote {

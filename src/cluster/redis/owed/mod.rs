@@ -135,7 +135,7 @@ impl Owed {
     }
 
     /// Channels to be struck off its list before anything else is written; at most so many.
-    pub(super) fn to_strike(&self, at_most: usize) -> Vec<Name> {
-        if self.is_on() { self.table().to_strike(at_most, Instant::now()) } else { Vec::new() }
+    pub(super) fn strike(&self, at_most: usize) -> Vec<Name> {
+        if self.is_on() { self.table().strike(at_most, Instant::now()) } else { Vec::new() }
     }
 }

@@ -154,7 +154,7 @@ impl World {
     async fn write(&mut self, at: usize, may_end: bool) -> bool {
         let node = &mut self.nodes[at];
         let changes = std::mem::take(&mut node.changes);
-        let listing = Listing { off: node.table.to_strike(100, later()), on: Table::to_list(&changes) };
+        let listing = Listing { off: node.table.strike(100, later()), on: Table::to_list(&changes) };
         let batches = batch::of_changes(&changes, &listing, &self.keys, &node.registration);
         let registration = node.registration.clone();
         for batch in &batches {

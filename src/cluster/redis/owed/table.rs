@@ -262,7 +262,7 @@ impl Table {
 
     /// Channels that were let go long enough ago to be struck off the registration's list, before anything else is written to
     /// it; at most so many.
-    pub(super) fn to_strike(&mut self, at_most: usize, now: Instant) -> Vec<Name> {
+    pub(super) fn strike(&mut self, at_most: usize, now: Instant) -> Vec<Name> {
         let mut names = Vec::new();
         let mut looks = self.lingering.len();
         while names.len() < at_most

@@ -153,15 +153,15 @@ async fn a_channel_is_struck_off_the_list_a_while_after_it_was_let_go_and_not_if
     let mut table = holding(&wire, &keys).await;
     let much_later = || Instant::now() + Duration::from_secs(3600);
     table.follow(&[left(0)]);
-    assert!(table.to_strike(10, much_later()).is_empty(), "it is held yet");
+    assert!(table.strike(10, much_later()).is_empty(), "it is held yet");
     assert_eq!(calls(&mut table, &wire, &keys, Duration::ZERO).await, [Went::Done]);
-    assert!(table.to_strike(10, Instant::now()).is_empty());
+    assert!(table.strike(10, Instant::now()).is_empty());
     table.follow(&[joined(1)]);
-    assert!(table.to_strike(10, much_later()).is_empty(), "it is wanted again");
+    assert!(table.strike(10, much_later()).is_empty(), "it is wanted again");
     assert_eq!(calls(&mut table, &wire, &keys, Duration::ZERO).await, [Went::Done]);
     table.follow(&[left(0)]);
-    assert!(table.to_strike(10, much_later()).is_empty(), "it is held again");
+    assert!(table.strike(10, much_later()).is_empty(), "it is held again");
     calls(&mut table, &wire, &keys, Duration::ZERO).await;
-    assert_eq!(table.to_strike(10, much_later()), [name()]);
-    assert_eq!(table.to_strike(10, much_later()), []);
+    assert_eq!(table.strike(10, much_later()), [name()]);
+    assert_eq!(table.strike(10, much_later()), []);
 }

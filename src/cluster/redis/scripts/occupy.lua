@@ -23,7 +23,8 @@ if ARGV[2] ~= '' then
   if number < tonumber(ARGV[3]) or (ARGV[4] ~= '' and ARGV[4] ~= born) then return {'lost', born, 0, 0} end
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 end
-local young = born and now - born < ARGV[5] * 1000
+-- A clock that was set back makes nothing young for long.
+local young = born and math.abs(now - born) < ARGV[5] * 1000
 local changes, given_up = 0, 0
 local function decide(event, channel)
   local version = math.max(tonumber(redis.call('HGET', KEYS[1], 'version') or '0') + 1, now)
