@@ -202,6 +202,21 @@ async fn what_one_node_does_not_get_rid_of_another_one_tells() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_has_in_its_hands_when_it_leaves_another_one_tells_at_once() {
+    let server = RedisServer::start().await;
+    // Nobody takes over by waiting for long enough.
+    let config = RedisConfig { redeliver_after: Duration::from_secs(600), ..config(server.url()) };
+    let (refusing, listening) = (Recorder::new(), Recorder::new());
+    refusing.refuse_next(usize::MAX);
+    let a = refusing.node(config.clone()).await;
+    let _client = a.open(&[channel("news")]).await;
+    until("it is offered", || async { refusing.refused() > 0 }).await;
+    let _b = listening.node(config).await;
+    a.cluster.leave().await;
+    listening.comes_to("news", &["channel_occupied", "channel_vacated"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_redis_comes_back_empty_only_what_has_changed_is_told() {
     let mut server = RedisServer::start().await;
     let recorder = Recorder::new();

@@ -425,6 +425,7 @@ impl Cluster for RedisCluster {
         if tokio::time::timeout(LAST_CHANGES, self.core.hub.mark()).await.is_err() {
             tracing::debug!("stopping before all changes were written");
         }
+        self.core.owed.let_go_of_deliveries().await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
         if let Err(fault) = self.core.resign().await {

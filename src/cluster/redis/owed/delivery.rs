@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 /// Between two looks at all buckets: for what a node left undone, what was put there by one that has nobody to tell, and for
 /// whether Redis still has what was told to it. What this node puts into a bucket it looks at at once.
@@ -106,6 +106,7 @@ impl Core {
     /// Delivers what all nodes owe, for as long as it is polled.
     pub(in crate::cluster::redis) async fn keep_delivering(self: Arc<Self>) {
         let Some(sink) = self.owed.owing.sink.clone() else { return std::future::pending().await };
+        let leaving = self.owed.leaving.subscribe();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting: BTreeSet<usize> = BTreeSet::new();
@@ -129,11 +130,16 @@ impl Core {
             }
             resting.retain(|_, until| *until > Instant::now());
             waiting.retain(|bucket| !resting.contains_key(bucket));
+            if *leaving.borrow() {
+                waiting.clear();
+            }
+            self.owed.in_hand.send_replace(busy.len());
             while busy.len() < MOST_BUCKETS
                 && let Some(bucket) = waiting.iter().copied().find(|bucket| !busy.contains(bucket))
             {
                 waiting.remove(&bucket);
                 busy.insert(bucket);
+                self.owed.in_hand.send_replace(busy.len());
                 under_way.push(self.deliver_from(bucket, &*sink));
             }
         }
@@ -143,6 +149,7 @@ impl Core {
     async fn deliver_from(&self, bucket: usize, sink: &dyn Sink) -> (usize, bool) {
         loop {
             match self.deliver_some(bucket, sink).await {
+                Ok(Some(true)) if *self.owed.leaving.borrow() => return (bucket, true),
                 Ok(Some(true)) => {}
                 Ok(None) => return (bucket, true),
                 Ok(Some(false)) => return (bucket, false),
@@ -193,7 +200,8 @@ impl Core {
     /// Whether the sink took it in time.
     async fn deliver(&self, owed: &Owed, sink: &dyn Sink, deadline: Instant) -> bool {
         let mut pause = PAUSES.0;
-        while Instant::now() < deadline {
+        let mut leaving = self.owed.leaving.subscribe();
+        while Instant::now() < deadline && !*leaving.borrow() {
             match timeout_at(deadline, sink.deliver(owed)).await {
                 Ok(Ok(())) => return true,
                 Ok(Err(why)) => {
@@ -205,7 +213,8 @@ impl Core {
                     break;
                 }
             }
-            sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+            // Until the pause or the time is over, or the node leaves.
+            let _ = timeout_at(deadline.min(Instant::now() + pause), leaving.wait_for(|leaving| *leaving)).await;
             pause = (pause * 2).min(PAUSES.1);
         }
         tracing::debug!(id = owed.id(), "an event was not taken in time; it is handed out again");

@@ -29,7 +29,7 @@ pub(super) const EXTENT: &str = "holds";
 pub(in crate::cluster::redis) const ORDINAL: &str = "ordinal";
 
 /// Connections that one step of collecting closes looks at, so that no script keeps Redis busy for long.
-const CONNECTIONS: i64 = 200;
+const CONNECTIONS: i64 = 100;
 
 /// How a reaping went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

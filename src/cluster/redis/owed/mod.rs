@@ -44,8 +44,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use table::Table;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
 pub(super) use estate::{ORDINAL, Reaped};
 
@@ -55,6 +55,9 @@ const YOUTH: Duration = Duration::from_secs(3);
 /// How much may wait in each bucket to be delivered; with more the oldest is given up. With the names and details that are
 /// usual, 64 times as much takes some forty megabytes of Redis.
 const MOST_WAITING: usize = 2048;
+
+/// How long the deliveries may take that are under way when the node leaves.
+const LAST_DELIVERIES: Duration = Duration::from_secs(2);
 
 /// How long a dead registration is kept from holding: longer than a host's network goes on trying to send what was written
 /// before it hung.
@@ -69,6 +72,10 @@ pub(super) struct Owed {
     /// Buckets that have something to deliver, as far as this node knows: one bit for each.
     ringing: AtomicU64,
     rung: Notify,
+    /// The node is about to leave: no more is fetched to be delivered.
+    leaving: watch::Sender<bool>,
+    /// Buckets of which this node has something in its hands.
+    in_hand: watch::Sender<usize>,
 }
 
 impl Owed {
@@ -79,6 +86,8 @@ impl Owed {
             changed: Notify::new(),
             ringing: AtomicU64::new(0),
             rung: Notify::new(),
+            leaving: watch::Sender::new(false),
+            in_hand: watch::Sender::new(0),
         }
     }
 
@@ -94,6 +103,16 @@ impl Owed {
     fn ring(&self, bucket: usize) {
         self.ringing.fetch_or(1 << bucket, Ordering::Relaxed);
         self.rung.notify_one();
+    }
+
+    /// Delivers no more, and gives back what is in this node's hands, so that the others need not wait for it.
+    pub(super) async fn let_go_of_deliveries(&self) {
+        self.leaving.send_replace(true);
+        let mut in_hand = self.in_hand.subscribe();
+        // The sender lives as long as `self`.
+        if timeout(LAST_DELIVERIES, in_hand.wait_for(|buckets| *buckets == 0)).await.is_err() {
+            tracing::debug!("stopping with deliveries under way: another node takes them over later");
+        }
     }
 
     // ---- for the registrar ----
