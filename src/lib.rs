@@ -7,17 +7,19 @@
 //! | [`model`] | ids and their spellings, names, audiences, targets, pushes, limits, the one error type: plain values |
 //! | [`query`] | the parameters of a URL or form, by PHP's rules |
 //! | [`hub`] | a node's own sockets and the local half of every audience: roster, journal, shards that write |
+//! | [`auth`] | who a connection says it is: tokens, keys, claims |
 //! | [`session`] | a WebSocket from its handshake to its end: decoding, profiles' rules, violations |
 //! | [`cluster`] | the contract of directory and bus; `embedded` and `redis` keep it |
 //! | [`service`] | every operation that the interfaces offer, once |
-//! | [`api`] | the HTTP server; the actions API, the events API, the console, metrics and health |
+//! | [`api`] | the HTTP server; the actions API, the events API, the console, metrics and health; the device socket |
 //! | [`config`] | the environment as values, all faults at once; the only reader of the environment |
+//! | [`tls`] | the certificate of the node's own ports, and its exchange |
 //! | [`log`] | how log lines look, and their level |
 //! | [`node`] | puts a node together, runs it, drains it, reloads it |
 //! | [`cli`], [`client`] | the command line: its words, and the commands that are clients of a running node |
 //!
-//! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query` is
-//! below both; `config` knows the types it fills, `node` knows them all, and nobody knows `node` but `main`.
+//! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query` and
+//! `auth` are below both; `config` knows the types it fills, `node` knows them all, and nobody knows `node` but `main`.
 //!
 //! # A push
 //!
@@ -44,6 +46,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod api;
+pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -55,3 +58,4 @@ pub mod node;
 pub mod query;
 pub mod service;
 pub mod session;
+pub mod tls;

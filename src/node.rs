@@ -1,5 +1,6 @@
 //! One node: puts the parts together, runs them, and takes them apart without losing a client.
 
+use crate::api::device::{BindError, DeviceListener, DeviceSocket, SocketConfig};
 use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
 use crate::cluster::redis::RedisCluster;
@@ -10,7 +11,9 @@ use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
 use crate::service::Service;
 use crate::session::origins::AllowedOrigins;
-use crate::session::{self, PlainHttp, Sessions};
+use crate::session::sign_in::SignIn;
+use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
+use crate::tls::Certificate;
 use http_body_util::BodyExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
@@ -52,12 +55,23 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The device socket can't be offered.
+    #[error("UNIX_SOCKET: can't listen at {path}: {error}")]
+    UnixSocket {
+        /// Its path.
+        path: String,
+        /// Why not.
+        error: BindError,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
     /// Two metrics have one name, or a name that can't be.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::StartError),
     /// The cluster's configuration can't work.
     #[error(transparent)]
     Cluster(#[from] crate::cluster::redis::StartError),
@@ -77,10 +91,15 @@ pub struct Node {
     /// No more HTTP.
     http_closed: watch::Sender<bool>,
     secrets: watch::Sender<Secrets>,
+    sign_in: watch::Sender<Arc<SignIn>>,
     allowed_origins: watch::Sender<AllowedOrigins>,
     cors_origins: watch::Sender<CorsOrigins>,
+    certificate: Option<Arc<Certificate>>,
     log: Option<LogLevel>,
+    /// What the node waits for when it stops.
     tasks: JoinSet<()>,
+    /// What ends with the node.
+    _background: JoinSet<()>,
 }
 
 impl Node {
@@ -91,12 +110,17 @@ impl Node {
         let limits = Arc::new(config.limits.clone());
         let hub = Hub::start(limits.clone(), config.gap.clone(), config.shards, &registry)?;
 
+        let certificate = match &config.reloadable.tls {
+            Some(sources) => Some(Certificate::load(sources.clone(), &registry)?),
+            None => None,
+        };
         let http = listen("HTTP_PORT", config.http_host, config.http_port)?;
         let ws = if config.shared_port { None } else { Some(listen("WS_PORT", config.ws_host, config.ws_port)?) };
         let metrics = match config.metrics_port {
             Some(port) => Some(listen("METRICS_PORT", config.http_host, port)?),
             None => None,
         };
+        let unix_socket = config.unix_socket.as_ref().map(listen_at).transpose()?;
         let http_address = local_address(&http, config.http_host, config.http_port);
         let ws_address = ws.as_ref().map_or(http_address, |ws| local_address(ws, config.ws_host, config.ws_port));
 
@@ -126,9 +150,11 @@ impl Node {
         let (ws_closed, ws_closes) = watch::channel(false);
         let (http_closed, http_closes) = watch::channel(false);
         let (secrets, current_secrets) = watch::channel(config.reloadable.secrets.clone());
+        let (sign_in, current_sign_in) = watch::channel(config.reloadable.sign_in.clone());
         let (allowed_origins, current_origins) = watch::channel(config.reloadable.allowed_origins.clone());
         let (cors_origins, current_cors) = watch::channel(config.reloadable.cors_origins.clone());
         let service = Service::new(cluster.clone(), limits.clone(), &registry)?;
+        let devices = DeviceSocket::new(service.clone(), &registry)?;
         let api = Api::new(
             service,
             ApiConfig {
@@ -136,6 +162,7 @@ impl Node {
                 secrets: current_secrets,
                 cors: current_cors,
                 draining: is_draining,
+                tls: certificate.clone().filter(|_| config.http_tls),
                 max_connections: DEFAULT_CONNECTIONS,
                 facts,
             },
@@ -144,17 +171,28 @@ impl Node {
         // Set once, here.
         let _ = api_later.set(Arc::downgrade(&api));
         let settings = session::Settings {
+            tls: certificate.clone(),
             profiles: config.profiles.clone(),
             allowed_origins: current_origins,
+            sign_in: current_sign_in,
             token_param: config.token_param.clone(),
             plain_http: config.plain_http.then(|| plain_http(api.clone())),
+            heartbeats: config.heartbeats.clone(),
+            client_documents: config.device_client_actions.then(|| client_documents(devices.clone())),
             closed: ws_closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
 
         let mut tasks = JoinSet::new();
+        let mut background = JoinSet::new();
+        if let Some(certificate) = certificate.clone() {
+            background.spawn(certificate.follow());
+        }
         let surface = Surface::Full(config.shared_port.then(|| upgrade(sessions.clone())));
         tasks.spawn(api.clone().serve(http, surface, http_closes.clone()));
+        if let Some(unix_socket) = unix_socket {
+            tasks.spawn(unix_socket.serve(devices, http_closes.clone()));
+        }
         if let Some(metrics) = metrics {
             tasks.spawn(api.serve(metrics, Surface::Operations, http_closes));
         }
@@ -171,10 +209,13 @@ impl Node {
             ws_closed,
             http_closed,
             secrets,
+            sign_in,
             allowed_origins,
             cors_origins,
+            certificate,
             log,
             tasks,
+            _background: background,
         };
         node.announce(node_id);
         Ok(node)
@@ -232,17 +273,29 @@ impl Node {
             tracing::error!(%error, "log level not changed");
         }
         let Secrets { api, metrics } = self.secrets.borrow().clone();
-        if (fresh.secrets.api.is_open() && !api.is_open()) || (fresh.secrets.metrics.is_open() && !metrics.is_open()) {
+        let signs_in = self.sign_in.borrow().verifier.has_keys();
+        if (fresh.secrets.api.is_open() && !api.is_open())
+            || (fresh.secrets.metrics.is_open() && !metrics.is_open())
+            || (signs_in && !fresh.sign_in.verifier.has_keys())
+        {
             tracing::error!(
-                "configuration not reloaded: a token that was set is gone, which would open what it guards to everybody; \
-                 a file that is being written may be empty for a moment, else restart without the token"
+                "configuration not reloaded: a token or key that was set is gone, which would open what it guards to \
+                 everybody; a file that is being written may be empty for a moment, else restart without it"
             );
             return;
         }
+        match (&self.certificate, fresh.tls) {
+            (Some(certificate), Some(sources)) => certificate.reload(sources),
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => {
+                tracing::error!("whether there is TLS is not changed: that takes a restart");
+            }
+        }
         let secrets = take_over(&self.secrets, fresh.secrets);
+        let sign_in = take_over(&self.sign_in, fresh.sign_in);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);
         let cors = take_over(&self.cors_origins, fresh.cors_origins);
-        let changed = secrets || origins || cors;
+        let changed = secrets || sign_in || origins || cors;
         tracing::info!(changed, "configuration read again");
     }
 
@@ -317,6 +370,19 @@ fn upgrade(sessions: Arc<Sessions>) -> Upgrade {
         let sessions = sessions.clone();
         Box::pin(async move { session::upgrade(request, peer, &sessions).await.map(Into::into) })
     })
+}
+
+/// How documents that WebSocket clients send are carried out.
+fn client_documents(devices: Arc<DeviceSocket>) -> ClientDocuments {
+    Arc::new(move |messages| {
+        let devices = devices.clone();
+        Box::pin(async move { devices.carry_out_messages(messages).await })
+    })
+}
+
+fn listen_at(config: &SocketConfig) -> Result<DeviceListener, StartError> {
+    DeviceListener::bind(config)
+        .map_err(|error| StartError::UnixSocket { path: config.path.display().to_string(), error })
 }
 
 /// How other requests are answered that come in on the WebSocket port: by the events API, for this node alone.

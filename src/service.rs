@@ -6,10 +6,13 @@
 use crate::cluster::{
     Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
 };
-use crate::model::{Audience, AudienceKind, ConnectionId, Error, Limits, Name, NodeId, Push, Result, Seq, Target};
+use crate::model::{
+    Audience, AudienceKind, ConnectionId, DeviceId, Error, Limits, Name, NodeId, Push, Result, Seq, Target, Who,
+};
 use bytes::Bytes;
 use prometheus::{IntCounterVec, Opts, Registry};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The close code of a connection that was closed through an API: its purpose is fulfilled (RFC 6455, section 7.4.1).
@@ -25,15 +28,18 @@ pub enum Dialect {
     Actions,
     /// `/?event=…`.
     Events,
+    /// JSON documents on the unix socket, or from clients that may send them.
+    Device,
 }
 
 impl Dialect {
-    const ALL: [Self; 2] = [Self::Actions, Self::Events];
+    const ALL: [Self; 3] = [Self::Actions, Self::Events, Self::Device];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Actions => "actions",
             Self::Events => "events",
+            Self::Device => "device",
         }
     }
 }
@@ -129,19 +135,28 @@ impl Service {
         Ok(self.request(act).await?.unwrap_or(0))
     }
 
-    /// Makes a connection a member of audiences. When this returns it is, for everybody: what is pushed to them from then
-    /// on reaches it. `None` where there is no such connection, else of how many it was no member before.
-    pub async fn join(&self, connection: ConnectionId, audiences: Vec<Audience>) -> Result<Option<u64>> {
+    /// The connection that a device id spells; `None` where it was spelled in a life that has ended. Whether the connection is
+    /// still there is not known.
+    pub async fn spelled(&self, id: DeviceId) -> Result<Option<ConnectionId>> {
+        let life = self.cluster.life(id.connection().seq()).await?;
+        Ok(life.filter(|life| id.is_of(life.id.tag())).map(|_| id.connection()))
+    }
+
+    /// Makes a connection, or all members of an audience, members of audiences. When this returns they are, for everybody:
+    /// what is pushed to those from then on reaches them. `None` where there is no such connection, else how many
+    /// memberships are new.
+    pub async fn join(&self, who: impl Into<Who>, audiences: Vec<Audience>) -> Result<Option<u64>> {
         let (count, limit) = (audiences.len(), self.limits.max_channels);
         if count > limit {
             return Err(Error::Limit(format!("{count} channels are more than MAX_CHANNELS, {limit}")));
         }
-        self.request(Act::Join { who: connection.into(), audiences }).await
+        self.request(Act::Join { who: who.into(), audiences }).await
     }
 
-    /// Takes a connection out of audiences. `None` where there is no such connection, else of how many it was a member.
-    pub async fn leave(&self, connection: ConnectionId, audiences: Vec<Audience>) -> Result<Option<u64>> {
-        self.request(Act::Leave { who: connection.into(), audiences }).await
+    /// Takes a connection, or all members of an audience, out of audiences. `None` where there is no such connection, else
+    /// how many memberships have ended.
+    pub async fn leave(&self, who: impl Into<Who>, audiences: Vec<Audience>) -> Result<Option<u64>> {
+        self.request(Act::Leave { who: who.into(), audiences }).await
     }
 
     async fn request(&self, act: Act) -> Result<Option<u64>> {
@@ -170,8 +185,8 @@ impl Service {
     }
 
     /// Has each of `lives` carry out `acts`, one after the other; see [`Cluster::act`]. Pushes among them are counted, and
-    /// refused over [`Limits::max_push`] before any node is asked.
-    pub async fn act(&self, dialect: Dialect, lives: &[Life], acts: &[Act]) -> Vec<Vec<Outcome>> {
+    /// refused over [`Limits::max_push`] before any node is asked. A node is waited for as long as `patience`.
+    pub async fn act(&self, dialect: Dialect, lives: &[Life], acts: &[Act], patience: Duration) -> Vec<Vec<Outcome>> {
         let too_long = |act: &Act| pushed(act).and_then(|(payload, _)| self.too_long(payload));
         let (mut fit, mut refused) = (Vec::with_capacity(acts.len()), Vec::new());
         for (at, act) in acts.iter().enumerate() {
@@ -180,7 +195,7 @@ impl Service {
                 Some(why) => refused.push((at, why)),
             }
         }
-        let mut all = self.cluster.act(lives, &fit, self.limits.act_timeout).await;
+        let mut all = self.cluster.act(lives, &fit, patience).await;
         for outcomes in &mut all {
             for (at, why) in &refused {
                 outcomes.insert(*at, Outcome::Refused(why.clone()));
@@ -284,7 +299,6 @@ fn refusal(published: &Result<Published>) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn every_refusal_has_a_label_that_is_there_from_the_start() {

@@ -14,8 +14,9 @@ mod redis;
 use carillon::cluster::{Act, Outcome, Published};
 use carillon::model::{AudienceKind, ConnectionId, Exclusions, Opcode, Push, Seq, Target};
 use each_node::{
-    a_batch_is_carried_out_one_after_the_other, connections_are_bound_and_unbound_from_any_node,
-    deliveries_are_counted_node_by_node, groups_are_joined_by_connection_and_by_user, long_lists_are_told_whole,
+    a_batch_is_carried_out_one_after_the_other, a_life_is_known_by_its_number,
+    connections_are_bound_and_unbound_from_any_node, deliveries_are_counted_node_by_node,
+    groups_are_joined_by_connection_and_by_user, long_lists_are_told_whole,
     more_acts_and_questions_than_fit_one_message, one_connection_of_each_node_is_reached,
     what_each_node_holds_is_told_node_by_node,
 };
@@ -69,6 +70,7 @@ contract! {
     one_connection_of_each_node_is_reached,
     long_lists_are_told_whole,
     more_acts_and_questions_than_fit_one_message,
+    a_life_is_known_by_its_number,
 }
 
 // ---- the contract ----

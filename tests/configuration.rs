@@ -31,6 +31,11 @@ async fn every_fault_is_reported_at_once_with_name_value_and_what_is_allowed() {
         ("REDIS_PREFIX", "a{b}", "braces"),
         ("HTTP_PARAM", "a b&", "letters"),
         ("ALLOWED_ORIGINS", "example.org", "scheme://host"),
+        ("HEARTBEAT_INTERVAL", "seldom", "25s"),
+        ("HEARTBEAT_INTERVAL_DEVICE", "10ms", "500ms"),
+        ("UNIX_SOCKET_MODE", "0999", "octal"),
+        ("UNIX_SOCKET_STRICT", "very", "true"),
+        ("DEVICE_CLIENT_ACTIONS", "some", "true"),
         ("CORS_ORIGINS", "https://a.example,*", "scheme://host"),
     ];
     let environment: Vec<(&str, &str)> = faults.iter().map(|(name, value, _)| (*name, *value)).collect();
@@ -58,6 +63,9 @@ async fn what_is_no_value_of_its_kind_is_a_fault() {
         ("HTTP_PORT", "tcp://10.96.0.7:8080", "enableServiceLinks: false"),
         ("METRICS_PORT", "tcp://10.96.0.7:9090", "enableServiceLinks: false"),
         ("CLIENT_PROFILES", "/=centre", "known are: channel, center"),
+        ("CLIENT_PROFILES", "/=devices", "known are: channel, center, device"),
+        ("UNIX_SOCKET_MODE", "1660", "0777"),
+        ("UNIX_SOCKET_MODE", "+660", "0777"),
         ("GAP_CLOSE", "maybe", "true or false"),
     ] {
         let finished = finish(carillon(&[], &[(name, value)])).await;

@@ -131,6 +131,44 @@ async fn a_batch_is_as_if_its_events_were_done_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn what_a_batch_sends_to_a_group_reaches_those_that_it_has_joined_by_their_user() {
+    let fleet = Fleet::start(3, &[CENTER]).await;
+    let api = Events(fleet.nodes[0].http());
+    let (mut client, id) = connect(&fleet.nodes[1]).await;
+    api.values("bindId", &json!(["u", id])).await;
+    // No event names a connection, and the directory knows nothing of the group when they are handed over.
+    let batch = json!({
+        "event": "joinGroupById,sendToGroup,broadcastToGroupOnce",
+        "joinGroupById": ["g", "u"],
+        "sendToGroup": ["g", "one"],
+        "broadcastToGroupOnce": ["g", "two"],
+    });
+    let reply = api.post("", &batch.to_string()).await.json();
+    for (event, here) in [("joinGroupById", json!(0)), ("sendToGroup", json!(1)), ("broadcastToGroupOnce", json!(true))]
+    {
+        assert_eq!(by_node(&reply, event).values().filter(|value| **value == here).count(), 1, "{event}: {reply}");
+    }
+    api.values("sendMessageTo_Id", &json!([id, "end"])).await;
+    let wanted = ["one", "two"].map(|text| Heard::Text(text.to_owned()));
+    assert_eq!(client.hears_until("end").await, wanted);
+}
+
+#[tokio::test]
+async fn a_message_to_one_of_each_group_waits_once_however_many_groups_there_are() {
+    let node = Node::start(&[CENTER, ("HUB_QUEUE", "64KiB")]).await;
+    let api = Events(node.http());
+    let (mut client, id) = connect(&node).await;
+    for group in 0..8 {
+        api.values("joinGroupBy_Id", &json!([format!("g{group}"), id])).await;
+    }
+    let message = "m".repeat(20 << 10);
+    let sent = api.values("broadcastToAllGroupOnce", &json!([message])).await;
+    assert_eq!(sent.into_values().collect::<Vec<_>>(), [json!(vec![true; 8])]);
+    api.values("sendMessageTo_Id", &json!([id, "end"])).await;
+    assert_eq!(client.hears_until("end").await, vec![Heard::Text(message); 8]);
+}
+
+#[tokio::test]
 async fn once_to_any_reaches_one_on_each_node() {
     let fleet = Fleet::start(3, &[CENTER]).await;
     let api = Events(fleet.nodes[0].http());

@@ -84,3 +84,36 @@ async fn a_thousand_events_cost_redis_by_hundreds() {
         assert!(reads < MOST_READS && published < MOST_PUBLISHED, "{event}: {reads} reads, {published} publications");
     }
 }
+
+/// Clients of one node, fewer than one step looks at.
+const CLIENTS: usize = 60;
+
+/// Bytes of details that one step reads at most, but for the last connection's.
+const STEP_BYTES: usize = 32 << 10;
+
+#[tokio::test]
+async fn long_queries_of_a_groups_members_are_read_in_short_steps() {
+    let fleet = Fleet::start(1, &[]).await;
+    let api = Events(fleet.nodes[0].http());
+    let mut resp = fleet.resp().await;
+    let query = "x".repeat(4000);
+    let mut listeners = Vec::new();
+    for _ in 0..CLIENTS {
+        listeners.push(Listener::connect(fleet.nodes[0].ws(), &format!("/?a={query}")).await);
+    }
+    for (number, id) in api.ids().await.into_keys().enumerate() {
+        api.values("bindId", &json!([format!("user {}", number % 50), id])).await;
+        api.values("joinGroupBy_Id", &json!(["g", id])).await;
+    }
+    let scripts = async |resp: &mut Resp| -> u64 {
+        let commands = resp.command(&["INFO", "commandstats"]).await;
+        let calls = |line: &str| Some(line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next()?.parse().unwrap());
+        commands.text().lines().find_map(calls).unwrap_or(0)
+    };
+    let before = scripts(&mut resp).await;
+    let users = api.values("getGroupIdCount", &json!(["g"])).await;
+    let steps = scripts(&mut resp).await - before;
+    assert_eq!(users.into_values().collect::<Vec<_>>(), [json!(50)]);
+    let least = CLIENTS * query.len() / (STEP_BYTES + query.len() + 1000);
+    assert!(steps >= least as u64, "{steps} steps, not {least}");
+}

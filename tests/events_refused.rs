@@ -150,6 +150,13 @@ async fn what_is_wrong_with_an_event_stands_in_the_place_of_each_nodes_value() {
             assert!(value["msg"].as_str().unwrap().starts_with(why), "{query} {body}: {value}");
         }
     }
+    // As many as there may be, and one more.
+    for (commas, value) in [(32_767, json!(2)), (32_768, Value::Null)] {
+        let values = api.values("leaveGroupById", &json!([",".repeat(commas), "u"])).await;
+        let why = "leaveGroupById: parameter groupId has more than 32768 names";
+        let wanted = if value.is_null() { json!({ "code": 1, "msg": why, "data": [] }) } else { value };
+        assert!(values.values().all(|value| *value == wanted), "{values:?}");
+    }
     let nobody = api.get("event=isOnlineId&isOnlineId[id]=%ff").await.json();
     assert!(by_node(&nobody, "isOnlineId").values().all(|online| *online == false), "{nobody}");
 }
@@ -235,6 +242,34 @@ async fn a_node_that_does_not_answer_has_an_error_in_its_place() {
     assert!(by_node(&reply, "get_IdCount").values().all(|count| *count == 1), "{reply}");
     for client in &mut clients[..2] {
         assert_eq!(client.hears().await, Heard::Text("m".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_silent_node_is_not_waited_for_again_and_again_in_one_call() {
+    // Waited for each time it would be dead before the end, and then have no error any more.
+    let fleet = Fleet::start(2, &[("ACT_TIMEOUT", "3s"), ("NODE_LEASE", "10s")]).await;
+    let api = Events(fleet.nodes[0].http());
+    let mut clients = Vec::new();
+    for node in &fleet.nodes {
+        clients.push(Listener::connect(node.ws(), "/").await);
+    }
+    let answering = Events(fleet.nodes[1].http()).get("event=get_Ids&scope=node").await.json();
+    let frozen_id = answering["data"]["get_Ids"][0].as_str().unwrap();
+    let frozen_node = api.ids().await[frozen_id].clone();
+    fleet.nodes[1].freeze();
+    let acts = ["bindId", "joinGroupBy_Id", "leaveGroupBy_Id", "leaveAllGroupBy_Id", "unBind_Id", "sendMessageTo_Id"];
+    let mut batch = serde_json::Map::new();
+    batch.insert("event".to_owned(), acts.map(|act| format!("{act},getIdCount")).join(",").into());
+    for act in acts {
+        let parameters = json!({"_id": frozen_id, "id": "u", "groupId": "g", "msg": "m"});
+        batch.insert(act.to_owned(), parameters);
+    }
+    let reply = api.post("", &Value::from(batch).to_string()).await.json();
+    fleet.nodes[1].thaw();
+    for act in acts {
+        let value = &by_node(&reply, act)[&frozen_node];
+        assert!(value["msg"].as_str().is_some_and(|why| why.contains("did not answer within")), "{act}: {reply}");
     }
 }
 

@@ -49,7 +49,7 @@ impl World {
     }
 
     fn open(&self, audiences: &[Audience]) -> ConnectionId {
-        let opening = Opening { details: "{}".into(), audiences: audiences.to_vec() };
+        let opening = Opening { details: "{}".into(), audiences: audiences.to_vec(), heartbeat: None };
         self.hub.open(opening, |_| Vec::new()).unwrap()
     }
 
@@ -222,7 +222,7 @@ async fn random_operations_deliver_exactly_what_a_plain_model_says() {
 async fn what_is_pushed_before_the_socket_comes_waits_behind_the_greeting() {
     let world = World::new().await;
     let greeting = vec![frame::message(Opcode::Text, b"hello")];
-    let opening = Opening { details: "{}".into(), audiences: vec![channel("a")] };
+    let opening = Opening { details: "{}".into(), audiences: vec![channel("a")], heartbeat: None };
     let id = world.hub.open(opening, |_| greeting).unwrap();
     world.push(Target::Audience(channel("a")), "1");
     world.push(Target::Connection(id), "2");
@@ -393,7 +393,7 @@ async fn an_ended_connection_gets_one_close_frame_behind_its_pushes() {
 async fn a_full_node_takes_nobody_in_until_somebody_leaves() {
     let world = World::with(Limits { max_connections: 1, ..Limits::default() }, GapPolicy::Count).await;
     let id = world.open(&[]);
-    let opening = Opening { details: "{}".into(), audiences: Vec::new() };
+    let opening = Opening { details: "{}".into(), audiences: Vec::new(), heartbeat: None };
     assert!(world.hub.open(opening.clone(), |_| Vec::new()).is_err());
     world.hub.forget(id, CloseReason::Handshake);
     assert!(world.hub.open(opening, |_| Vec::new()).is_ok());

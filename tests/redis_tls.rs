@@ -2,39 +2,9 @@
 
 mod support;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use support::certificates::Certificates;
 use support::{DEADLINE, Listener, Node, RedisServer, eventually};
-use tempfile::TempDir;
-
-/// Files of a certificate authority and of a server's certificate that it has signed.
-struct Certificates {
-    dir: TempDir,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: String| fs::write(dir.path().join(name), text).unwrap();
-        let authority_key = KeyPair::generate().unwrap();
-        let mut authority = CertificateParams::new(Vec::new()).unwrap();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        write("ca.pem", authority.self_signed(&authority_key).unwrap().pem());
-        let issuer = Issuer::new(authority, authority_key);
-        let server_key = KeyPair::generate().unwrap();
-        let server = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        write("server.pem", server.signed_by(&server_key, &issuer).unwrap().pem());
-        write("server.key", server_key.serialize_pem());
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> String {
-        let path: &Path = self.dir.path();
-        path.join(name).to_str().unwrap().to_owned()
-    }
-}
 
 /// A Redis with a password and a TLS port, and that port's number.
 async fn redis_with_tls(certificates: &Certificates) -> (RedisServer, u16) {

@@ -33,7 +33,7 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// The servers to measure, separated by commas; ratios are to the first of them
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "SERVER", default_value = "floor,embedded,redis")]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SERVER", default_value = "floor,embedded,tls,redis")]
     servers: Vec<Kind>,
     /// The server's program; the one beside this program where it isn't given
     #[arg(long, value_name = "PATH")]

@@ -12,7 +12,7 @@ mod assets;
 
 use super::Api;
 use super::answer::{self, Answer, Content};
-use super::tokens::bearer;
+use crate::auth::bearer;
 use crate::cluster::{NodeSummary, State};
 use crate::hub::Traffic;
 use assets::Assets;

@@ -48,7 +48,8 @@ impl CorsOrigins {
     pub(super) fn apply(&self, dialect: Dialect, request: &HeaderMap, answer: &mut Answer) {
         let headers = answer.headers_mut();
         match (self, dialect) {
-            (Self::Originals, Dialect::Actions) => {}
+            // The device socket is out of every page's reach.
+            (Self::Originals, Dialect::Actions) | (_, Dialect::Device) => {}
             (Self::Originals, Dialect::Events) => allow(headers, ANY, ANY),
             (Self::All, Dialect::Actions | Dialect::Events) => allow(headers, ANY, ANY_AND_TOKEN),
             (Self::Some(origins), Dialect::Actions | Dialect::Events) => {

@@ -27,7 +27,7 @@ pub(super) fn limited(limits: Limits) -> Arc<Service> {
     let hub = Hub::start(limits.clone(), GapPolicy::Count, 1, &registry).unwrap();
     for channels in [&["a"][..], &["a", "ж/\""], &[]] {
         let audiences = channels.iter().map(|name| Audience::channel(Name::new(name).unwrap())).collect();
-        hub.open(Opening { details: "{}".into(), audiences }, |_| Vec::new()).unwrap();
+        hub.open(Opening { details: "{}".into(), audiences, heartbeat: None }, |_| Vec::new()).unwrap();
     }
     let counters = NodeCounters {
         connections: 3,

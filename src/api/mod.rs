@@ -1,8 +1,9 @@
-//! The HTTP server and the interfaces that backends use on it.
+//! The interfaces that backends use: the HTTP server with those on it, and the device socket.
 //!
 //! - [`server`]: accepting connections, their limits, stopping
 //! - [`routes`]: which interface a request is for
 //! - [`actions`]: the actions API, `/?action=…`; [`events`]: the events API, `/?event=…`
+//! - [`device`]: the device socket, JSON documents on a unix socket
 //! - [`console`]: `/console`, a page for people and the figures it shows
 //! - [`health`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`body`]: parameters, as PHP reads them; [`tokens`]: who may call; [`cors`]: from
@@ -13,6 +14,7 @@ mod answer;
 mod body;
 mod console;
 mod cors;
+pub mod device;
 mod events;
 #[cfg(test)]
 mod fixture;
@@ -32,6 +34,7 @@ pub use cors::CorsOrigins;
 pub use tokens::{Secrets, Tokens};
 
 use crate::service::Service;
+use crate::tls::Certificate;
 use body::Bodies;
 use console::Console;
 use futures_util::future::BoxFuture;
@@ -48,7 +51,7 @@ use tokio::sync::watch;
 pub const DEFAULT_CONNECTIONS: u32 = 4096;
 
 /// How the HTTP server behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ApiConfig {
     /// The parameter that holds the token (`HTTP_PARAM`).
     pub token_param: String,
@@ -58,6 +61,8 @@ pub struct ApiConfig {
     pub cors: watch::Receiver<CorsOrigins>,
     /// Whether the node is about to stop, and so not ready for new work.
     pub draining: watch::Receiver<bool>,
+    /// The certificate of the HTTP port (not of one for metrics alone); without one it speaks plain TCP.
+    pub tls: Option<Arc<Certificate>>,
     /// HTTP connections at the same time on each listener, at least one; more are answered 503 and closed.
     pub max_connections: u32,
     /// What the console shows of the node.
@@ -88,6 +93,7 @@ pub struct Api {
     http: HttpMetrics,
     bodies: Bodies,
     console: Console,
+    tls: Option<Arc<Certificate>>,
     max_connections: u32,
 }
 
@@ -104,6 +110,7 @@ impl Api {
             http: HttpMetrics::new(registry)?,
             bodies: Bodies::new(service.limits().max_body),
             console: Console::new(config.facts),
+            tls: config.tls,
             max_connections: config.max_connections.max(1),
             service,
         }))

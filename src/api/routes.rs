@@ -8,8 +8,8 @@ use super::actions::{self, Refusal};
 use super::answer::{self, Answer};
 use super::body::{self, BodyError};
 use super::events::{self, Scope};
-use super::tokens::bearer;
 use super::{Api, Surface};
+use crate::auth::bearer;
 use crate::query::Query;
 use crate::service::Dialect;
 use bytes::Bytes;
@@ -105,7 +105,8 @@ impl Api {
     async fn refuse(&self, dialect: Dialect, query: Query, why: String) -> Answer {
         match dialect {
             Dialect::Events => events::refuse(&why),
-            Dialect::Actions => {
+            // No request is for the device socket, which is not on HTTP.
+            Dialect::Actions | Dialect::Device => {
                 let parameters = actions::Parameters { query, body: Query::default() };
                 actions::refuse(Refusal::Message(why), &parameters, &self.token_param).await
             }

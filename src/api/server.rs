@@ -2,6 +2,7 @@
 
 use super::metrics::Active;
 use super::{Api, Surface};
+use crate::tls::Certificate;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
@@ -38,6 +40,10 @@ impl Api {
             Surface::Full(Some(_)) => None,
             Surface::Full(None) | Surface::Operations => Some(UNREAD),
         };
+        let tls = match surface {
+            Surface::Full(_) => self.tls.clone(),
+            Surface::Operations => None,
+        };
         // Each listener has a limit of its own, so that probes on a port of their own get through when the API's is full.
         let permits = Arc::new(Semaphore::new(self.max_connections as usize));
         loop {
@@ -49,7 +55,8 @@ impl Api {
                 Ok((stream, peer)) => match permits.clone().try_acquire_owned() {
                     Ok(permit) => {
                         prepare(&stream, unread);
-                        let connection = self.clone().connection(stream, peer, surface.clone(), shutdown.clone());
+                        let connection =
+                            self.clone().welcome(stream, peer, tls.clone(), surface.clone(), shutdown.clone());
                         tokio::spawn(async move {
                             connection.await;
                             drop(permit);
@@ -73,13 +80,37 @@ impl Api {
         let _ = permits.acquire_many(self.max_connections).await;
     }
 
-    async fn connection(
+    /// Does the TLS handshake where there is one to do.
+    async fn welcome(
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
+        tls: Option<Arc<Certificate>>,
         surface: Surface,
         mut shutdown: watch::Receiver<bool>,
     ) {
+        let Some(certificate) = tls else { return self.connection(stream, peer, surface, shutdown).await };
+        let limit = self.service.limits().handshake_timeout;
+        let accepted = tokio::select! {
+            accepted = certificate.accept(stream, limit) => accepted,
+            () = told_to_stop(&mut shutdown) => return,
+        };
+        match accepted {
+            // Boxed, as it is larger than all that follows.
+            Ok(stream) => Box::pin(self.connection(stream, peer, surface, shutdown)).await,
+            Err(error) => tracing::debug!(%peer, %error, "tls handshake failed"),
+        }
+    }
+
+    async fn connection<S>(
+        self: Arc<Self>,
+        stream: S,
+        peer: SocketAddr,
+        surface: Surface,
+        mut shutdown: watch::Receiver<bool>,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let _open = Active::new(&self.http.connections);
         let service = service_fn(|request| {
             let (api, surface) = (&self, &surface);

@@ -31,7 +31,8 @@ async fn start(service: Arc<Service>, surface: Surface, max_connections: u32) ->
     let facts = NodeFacts { ws_port: Some(8090), start_time: 7, traffic: Arc::new(Traffic::default) };
     let cors = watch::channel(CorsOrigins::default()).1;
     let token_param = "hash".to_owned();
-    let config = ApiConfig { token_param, secrets: current, cors, draining: is_draining, max_connections, facts };
+    let config =
+        ApiConfig { token_param, secrets: current, cors, draining: is_draining, tls: None, max_connections, facts };
     let api = Api::new(service, config, &Registry::new()).unwrap();
     let ended = tokio::spawn(api.serve(listener, surface, told));
     Server { address, shutdown, draining, secrets, ended }

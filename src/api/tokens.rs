@@ -1,7 +1,5 @@
 //! Who may use the HTTP interfaces.
 
-use hyper::HeaderMap;
-use hyper::header::AUTHORIZATION;
 use std::fmt;
 use subtle::{Choice, ConstantTimeEq};
 
@@ -46,17 +44,9 @@ pub struct Secrets {
     pub metrics: Tokens,
 }
 
-/// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1).
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     #[test]
     fn one_token_whole_and_others_between_commas_are_accepted() {
@@ -74,20 +64,6 @@ mod tests {
         for open in [Tokens::new(None, None), Tokens::new(Some(""), Some(" ,"))] {
             assert!(open.is_open() && open.accept(b"") && open.accept(b"x"));
         }
-    }
-
-    #[test]
-    fn a_bearer_header_names_its_token() {
-        let token = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
-            bearer(&headers).map(|token| String::from_utf8_lossy(token).into_owned())
-        };
-        assert_eq!(token("Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(token("bearer  abc ").as_deref(), Some("abc"));
-        assert_eq!(token("Basic abc"), None);
-        assert_eq!(token("Bearer"), None);
-        assert_eq!(bearer(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -119,12 +119,22 @@ fn refusal(head: &Parts, body: &[u8]) -> String {
     let status = head.status;
     match said(&head.headers, body) {
         Some(text) => format!("refused the connection: {status}: {text}"),
+        None if is_error_auth(head) => {
+            format!(
+                "refused the connection: {status}: its token is missing or not taken, which the query holds (?auth=…)"
+            )
+        }
         None if is_api(&head.headers, body) => {
             "is a node's HTTP API; its WebSockets are on another port, 8090 unless WS_PORT says otherwise".into()
         }
         None if status.is_server_error() => format!("refused the connection: {status}"),
         None => format!("answered {status}: no WebSocket server answers there"),
     }
+}
+
+/// Whether it is the answer of a node to a client without the right token.
+fn is_error_auth(head: &Parts) -> bool {
+    head.status == StatusCode::FORBIDDEN && head.headers.get("message").is_some_and(|text| text == "error auth")
 }
 
 /// Whether it is an answer of the actions API, which has one for every request.
@@ -279,6 +289,9 @@ mod tests {
             let head = hyper::Response::builder().status(status).header("content-type", media_type).body(()).unwrap();
             assert_eq!(refusal(&head.into_parts().0, body.as_bytes()), message);
         }
+        let head = hyper::Response::builder().status(403).header("message", "error auth").body(()).unwrap();
+        let message = refusal(&head.into_parts().0, b"");
+        assert!(message.starts_with("refused the connection: 403 Forbidden: its token"), "{message}");
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Details {
     /// much to be kept.
     #[serde(deserialize_with = "written_by_a_client")]
     pub query: Value,
+    /// What the token that it connected with says, as it came, where it had one; else `null`.
+    #[serde(deserialize_with = "written_by_a_client")]
+    pub claims: Value,
     /// Whether its `close` has to be told to somebody.
     pub owes_close: bool,
     /// Its client profile.

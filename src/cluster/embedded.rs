@@ -87,7 +87,7 @@ impl Embedded {
                 Answer::Names(hub.names_of_members(audience, *kind).into_iter().map(|name| (name, 0)).collect())
             }
             Question::Details(connection) => {
-                Answer::Details(hub.details(*connection).map(|details| Details::parse(&details)))
+                Answer::Details(hub.details(*connection).map(|details| Box::new(Details::parse(&details))))
             }
         }
     }

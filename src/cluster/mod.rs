@@ -153,7 +153,7 @@ pub enum Answer {
     /// Names, sorted, with numbers.
     Names(Vec<(Name, u64)>),
     /// What is kept of a connection; `None` where it isn't there.
-    Details(Option<Details>),
+    Details(Option<Box<Details>>),
 }
 
 /// What [`Cluster::publish`] knows of a push that the bus has taken.
@@ -261,6 +261,11 @@ pub trait Cluster: Send + Sync + 'static {
     /// The live nodes of one moment, in the order of their numbers.
     async fn lives(&self) -> Result<Vec<Life>>;
 
+    /// The live node of this number. For single calls: where the answer is known already it costs nothing.
+    async fn life(&self, seq: Seq) -> Result<Option<Life>> {
+        Ok(self.lives().await?.into_iter().find(|life| life.seq == seq))
+    }
+
     /// What the directory says of each of `lives` to each of `questions`: first by life, then by question, in their orders.
     /// A life that has ended since has nothing. Costs round trips by hundreds of questions, and by the sizes of what is
     /// listed.
@@ -310,4 +315,10 @@ pub fn unavailable(state: &State) -> Option<Error> {
         State::Ready => None,
         State::Recovering(why) | State::Away(why) => Some(Error::Unavailable(why.clone())),
     }
+}
+
+/// How long a node is waited for that was silent for `patience` just before, in the same call: what it is asked further on
+/// must not add up to many times what the caller is ready to wait, and yet it may have woken up.
+pub fn impatience(patience: Duration) -> Duration {
+    patience / 10
 }

@@ -3,21 +3,28 @@
 //! This is the only reader of the environment. An empty variable is an unset one, and every variable `X` may be given
 //! as `X_FILE`, the path of a file with the value (without its trailing line break), which is read again on SIGHUP.
 
+mod devices;
 mod parse;
+mod sign_in;
 mod variables;
 
+use crate::api::device::SocketConfig;
 use crate::api::{CorsOrigins, Secrets, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::hub::{GapPolicy, frame};
 use crate::model::{Limits, Opcode};
+use crate::session::ProfileHeartbeats;
 use crate::session::origins::AllowedOrigins;
 use crate::session::profile::Profile;
 use crate::session::profiles::Profiles;
+use crate::session::sign_in::SignIn;
+use crate::tls::TlsConfig;
 use envconfig::Envconfig;
 use parse::Reader;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use variables::Raw;
 
@@ -40,10 +47,14 @@ pub enum LogFormat {
 pub struct Reloadable {
     /// What opens the HTTP APIs and `/metrics`.
     pub secrets: Secrets,
+    /// Who has to show a token at the handshake, and what it opens.
+    pub sign_in: Arc<SignIn>,
     /// Which web pages may connect.
     pub allowed_origins: AllowedOrigins,
     /// Which web pages may call the HTTP APIs.
     pub cors_origins: CorsOrigins,
+    /// Where the certificate is; whether there is one can't change.
+    pub tls: Option<TlsConfig>,
     /// What is logged: a level, or a list of `module=level`.
     pub log: String,
 }
@@ -63,6 +74,8 @@ pub struct Config {
     pub shared_port: bool,
     /// What an operator should know of these settings, for the log.
     pub warnings: Vec<String>,
+    /// Whether the HTTP port speaks TLS as well.
+    pub http_tls: bool,
     /// A port of its own for `/metrics`, `/livez` and `/readyz`, on the HTTP port's address.
     pub metrics_port: Option<u16>,
     /// Name of the query parameter that holds the token.
@@ -72,6 +85,12 @@ pub struct Config {
     /// Whether the WebSocket port answers requests that are no handshake: it has paths with the profile `center`, is not the
     /// HTTP port as well, and is guarded by a token or reached from this machine alone.
     pub plain_http: bool,
+    /// What clients of each profile are sent again and again.
+    pub heartbeats: ProfileHeartbeats,
+    /// The device socket; none: there is none.
+    pub unix_socket: Option<SocketConfig>,
+    /// Whether clients of the profile `device` may send documents as to the device socket.
+    pub device_client_actions: bool,
     /// Limits of clients and backends.
     pub limits: Limits,
     /// What is done about a gap.
@@ -113,14 +132,15 @@ impl Config {
                 return Err(faults);
             }
         };
-        Self::parse(raw, faults)
+        Self::parse(raw, &values, faults)
     }
 
-    fn parse(raw: Raw, faults: Faults) -> Result<Self, Faults> {
+    fn parse(mut raw: Raw, values: &HashMap<String, String>, faults: Faults) -> Result<Self, Faults> {
         let mut read = Reader { faults };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Limits::default();
         let redis = RedisConfig::default();
+        let sign_in = Arc::new(sign_in::sign_in(&mut read, &mut raw, values));
 
         let secrets = Secrets {
             api: Tokens::new(raw.http_token.as_deref(), raw.token.as_deref()),
@@ -170,7 +190,24 @@ impl Config {
                 "events are not answered on the WebSocket port, as everybody who reaches {ws_host} could send them: set TOKEN"
             ));
         }
+        let device_client_actions = read.flag("DEVICE_CLIENT_ACTIONS", raw.device_client_actions);
+        if device_client_actions && profiles.have(Profile::Device) {
+            warnings.push(
+                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody, and subscribe itself \
+                 to any channel, private ones too"
+                    .to_owned(),
+            );
+        }
         let metrics_port = raw.metrics_port.map(|port| read.other_port("METRICS_PORT", port, &[ws_port, http_port]));
+        let tls = read.tls(raw.tls_cert, raw.tls_key);
+        let http_tls = match raw.http_tls {
+            Some(text) if tls.is_none() && read.flag("HTTP_TLS", Some(text.clone())) => {
+                read.faults.add("HTTP_TLS", &text, "true only with TLS_CERT and TLS_KEY");
+                false
+            }
+            // One port speaks one protocol.
+            text => read.flag("HTTP_TLS", text) || shared_port && tls.is_some(),
+        };
         let limits = Limits {
             max_message: read.bytes("MAX_MESSAGE", raw.max_message, defaults.max_message, 1),
             max_push: read.bytes("MAX_PUSH", raw.max_push, defaults.max_push, 1),
@@ -213,10 +250,14 @@ impl Config {
             http_port,
             shared_port,
             warnings,
+            http_tls,
             metrics_port,
             token_param: read.parameter("HTTP_PARAM", raw.http_param, "token"),
             profiles,
             plain_http: plain_http && guarded,
+            heartbeats: devices::heartbeats(&mut read, raw.heartbeat_interval, raw.heartbeat_message, values),
+            unix_socket: devices::unix_socket(&mut read, raw.unix_socket, raw.unix_socket_mode, raw.unix_socket_strict),
+            device_client_actions,
             limits,
             gap,
             redis: redis_url.map(|url| RedisConfig { url, ..redis }),
@@ -231,6 +272,8 @@ impl Config {
             ),
             reloadable: Reloadable {
                 secrets,
+                tls,
+                sign_in,
                 allowed_origins: read.value("ALLOWED_ORIGINS", raw.allowed_origins, AllowedOrigins::default()),
                 cors_origins: read.value("CORS_ORIGINS", raw.cors_origins, CorsOrigins::default()),
                 log: read.filter("LOG", raw.log, "info"),
@@ -243,10 +286,10 @@ impl Config {
 /// Empty is unset, and `X_FILE` is the file with the value of `X`.
 fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashMap<String, String> {
     variables.retain(|_, value| !value.is_empty());
-    for Variable { name, .. } in VARIABLES {
+    for name in variables::names() {
         let file_name = format!("{name}_FILE");
         let Some(path) = variables.remove(&file_name) else { continue };
-        if variables.contains_key(*name) {
+        if variables.contains_key(&name) {
             faults.add(&file_name, &path, &format!("nothing, as {name} is set: one of the two"));
             continue;
         }
@@ -254,7 +297,7 @@ fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashM
             Ok(value) => {
                 let value = value.trim_end_matches(['\r', '\n']);
                 if !value.is_empty() {
-                    variables.insert((*name).to_owned(), value.to_owned());
+                    variables.insert(name, value.to_owned());
                 }
             }
             Err(error) => faults.add(&file_name, &path, &format!("the path of a readable text file ({error})")),

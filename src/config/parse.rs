@@ -1,6 +1,7 @@
 //! Values out of texts. A fault is noted and a default goes on in its place, so that all faults are found in one run.
 
 use crate::cluster::redis::SHORTEST_LEASE;
+use crate::tls::{Source, TlsConfig};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -18,19 +19,31 @@ pub struct Faults(Vec<String>);
 
 impl Faults {
     pub(super) fn add(&mut self, name: &str, value: &str, allowed: &str) {
-        // Names that hold secrets don't have their value shown.
-        let secret = name.contains("TOKEN") || name.contains("REDIS_URL");
-        let shown = if secret { "(not shown)".to_owned() } else { format!("{:?}", shortened(value)) };
-        self.0.push(format!("{name}={shown}: allowed is {allowed}"));
+        self.0.push(format!("{name}={}: allowed is {allowed}", shown(name, value)));
     }
 
     /// For a value whose own parser says what is wrong with it.
-    fn wrong(&mut self, name: &str, value: &str, why: &str) {
-        self.0.push(format!("{name}={:?}: {why}", shortened(value)));
+    pub(super) fn wrong(&mut self, name: &str, value: &str, why: &str) {
+        self.0.push(format!("{name}={}: {why}", shown(name, value)));
+    }
+
+    /// Whether there is one about any of these variables.
+    pub(super) fn name_any(&self, names: &[&str]) -> bool {
+        self.0.iter().any(|fault| names.iter().any(|name| fault.starts_with(name)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// A value as a fault shows it: not at all where its variable may hold a secret, a key given by mistake for another included.
+fn shown(name: &str, value: &str) -> String {
+    let secret = ["TOKEN", "REDIS_URL", "AUTH_KEY", "JWT_SECRET", "JWT_PUBLIC_KEY", "TLS_KEY"];
+    if secret.iter().any(|secret| name.contains(secret)) {
+        "(not shown)".to_owned()
+    } else {
+        format!("{:?}", shortened(value))
     }
 }
 
@@ -78,6 +91,24 @@ impl Reader {
             "*" => Some(IpAddr::from([0, 0, 0, 0])),
             text => text.parse().ok(),
         })
+    }
+
+    /// Certificate and key, both or neither.
+    pub(super) fn tls(&mut self, certificate: Option<String>, key: Option<String>) -> Option<TlsConfig> {
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsConfig { certificate: Source::new(certificate), key: Source::new(key) })
+            }
+            (Some(_), None) => {
+                self.faults.add("TLS_KEY", "", "the certificate's private key, as TLS_CERT is set");
+                None
+            }
+            (None, Some(_)) => {
+                self.faults.add("TLS_CERT", "", "the certificate, as TLS_KEY is set");
+                None
+            }
+            (None, None) => None,
+        }
     }
 
     pub(super) fn port(&mut self, name: &str, text: Option<String>, default: u16) -> u16 {
@@ -156,6 +187,14 @@ impl Reader {
         let allowed = format!("0, or a time of at least {SHORTEST_INTERVAL:?}, such as 25s");
         self.read(name, text, default, &allowed, |text| {
             parse_duration(text).filter(|interval| interval.is_zero() || *interval >= SHORTEST_INTERVAL)
+        })
+    }
+
+    /// Permission bits of a file, in octal.
+    pub(super) fn mode(&mut self, name: &str, text: Option<String>, default: u32) -> u32 {
+        self.read(name, text, default, "an octal number from 0 to 0777, such as 0660", |text| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+            u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777)
         })
     }
 

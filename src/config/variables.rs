@@ -2,6 +2,7 @@
 //!
 //! The table in the README is made from here (`carillon config`).
 
+use crate::session::profile::Profile;
 use envconfig::Envconfig;
 
 /// One variable of the environment.
@@ -15,6 +16,29 @@ pub struct Variable {
     pub meaning: &'static str,
 }
 
+/// Variables that a profile may have a value of its own for: that one's name has the profile's at its end.
+const OF_PROFILES: [&str; 3] = ["AUTH_REQUIRED", "HEARTBEAT_INTERVAL", "HEARTBEAT_MESSAGE"];
+
+/// The name of the variable for one profile's own value.
+pub(super) fn of_profile(name: &str, profile: Profile) -> String {
+    format!("{name}_{}", profile.as_str().to_ascii_uppercase())
+}
+
+/// The names of all variables that a node reads, those of single profiles too.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    let of_profiles = OF_PROFILES.iter().flat_map(|name| Profile::ALL.map(|profile| of_profile(name, profile)));
+    VARIABLES.iter().map(|variable| variable.name.to_owned()).chain(of_profiles)
+}
+
+/// The meaning, with the names for single profiles where there are such.
+fn explained(name: &str, meaning: &str) -> String {
+    if !OF_PROFILES.contains(&name) {
+        return meaning.to_owned();
+    }
+    let own: Vec<String> = Profile::ALL.iter().map(|profile| format!("`{}`", of_profile(name, *profile))).collect();
+    format!("{meaning} A profile's own value: {}.", own.join(", "))
+}
+
 /// All variables for people: lines, or the README's table.
 pub fn table(markdown: bool) -> String {
     let mut table = String::new();
@@ -22,6 +46,7 @@ pub fn table(markdown: bool) -> String {
         table.push_str("| variable | default | meaning |\n|---|---|---|\n");
     }
     for Variable { name, default, meaning } in VARIABLES {
+        let meaning = explained(name, meaning);
         if markdown {
             let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
             table.push_str(&format!("| `{name}` | {default} | {meaning} |\n"));
@@ -60,7 +85,27 @@ variables! {
     "HTTP_PARAM" http_param "token" "Name of the query parameter that holds the token. `Authorization: Bearer` is taken as well."
     "METRICS_PORT" metrics_port "" "A port of its own for `/metrics`, `/livez` and `/readyz`."
     "METRICS_TOKEN" metrics_token "" "The bearer token that `/metrics` asks for. Without it the page is open."
-    "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix (`/app=center,/=channel`); the longest prefix wins, on whole path segments. Known are `channel` and `center`."
+    "TLS_CERT" tls_cert "" "The WebSocket port's certificate with its chain, PEM: the path of a file, or the PEM itself. It is looked at every 5 s and on SIGHUP; connections stay when it changes."
+    "TLS_KEY" tls_key "" "The certificate's private key, PEM: the path of a file, or the PEM itself."
+    "HTTP_TLS" http_tls "false" "Whether the HTTP port speaks TLS as well, with the same certificate. `METRICS_PORT` never does."
+    "CLIENT_PROFILES" client_profiles "/=channel" "Which profile WebSocket clients have, by path prefix (`/app=center,/=channel`); the longest prefix wins, on whole path segments. Known are `channel`, `center` and `device`."
+    "AUTH_REQUIRED" auth_required "false" "Whether clients have to show a token at the handshake; those without one get 403. Needs a key."
+    "AUTH_PARAM" auth_param "auth" "Name of the query parameter that holds a client's token. `Authorization: Bearer` is taken as well."
+    "JWT_SECRET" jwt_secret "" "The secret of clients' tokens with HS256, at least 32 bytes."
+    "JWT_PUBLIC_KEY" jwt_public_key "" "The public key (PEM) of clients' tokens: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA."
+    "JWT_JWKS" jwt_jwks "" "A file with a JWK Set: further keys, chosen by a token's `kid`. Read again on SIGHUP."
+    "JWT_ISSUER" jwt_issuer "" "The `iss` that a JWT has to have. Without it any will do."
+    "JWT_AUDIENCE" jwt_audience "" "The `aud` that a JWT has to have, alone or among others. Without it one that has any is refused."
+    "AUTH_KEY" auth_key "" "The key of clients' tokens in the older form, Triple DES; up to 24 bytes."
+    "AUTH_MAX_AGE" auth_max_age "0" "Seconds after its `ctime` (or `iat`) that a token is taken, whatever its `exp`. 0 is no limit."
+    "AUTH_LEEWAY" auth_leeway "10" "Seconds by which the clock of who made a token may differ."
+    "PRIVATE_CHANNELS" private_channels "" "Channels (`staff,room:*`) that clients may subscribe to with a token that allows it only, separated by commas; others get 403."
+    "HEARTBEAT_INTERVAL" heartbeat_interval "0, with profile device 60s" "Time between two heartbeats to a client, spread so that not all have theirs at once. 0 sends none, else at least 500ms."
+    "HEARTBEAT_MESSAGE" heartbeat_message "{\"action\":\"hb\"}" "The text of a heartbeat."
+    "UNIX_SOCKET" unix_socket "" "Path of the device socket, a unix socket that backends write JSON documents to. Without it there is none."
+    "UNIX_SOCKET_MODE" unix_socket_mode "0660" "Permission bits of the device socket's file, octal: who may write may push."
+    "UNIX_SOCKET_STRICT" unix_socket_strict "false" "Whether a document that asks for nothing that can be done is answered with `ERR` and the reason, not with `OK`."
+    "DEVICE_CLIENT_ACTIONS" device_client_actions "false" "Whether clients of the profile `device` may send documents as to the device socket. Then each of them can push to everybody."
     "ALLOWED_ORIGINS" allowed_origins "" "Origins (`https://example.org`) that browsers may connect from, separated by commas. Without any, all."
     "CORS_ORIGINS" cors_origins "" "Origins whose pages may call the HTTP APIs, separated by commas, or `*` for all. Without any, all may call the events API and none the actions API."
     "REDIS_URL" redis_url "" "The cluster's Redis: `redis://`, `redis-sentinel://` or `redis-cluster://`, with TLS `rediss://`, `rediss-sentinel://` or `rediss-cluster://`. Without it the node runs alone, its state embedded."

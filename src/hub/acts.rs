@@ -7,6 +7,7 @@ use super::inbox::Command;
 use super::roster::Roster;
 use super::{CloseReason, Hub, JoinError, frame};
 use crate::model::{Audience, AudienceKind, ConnectionId, Name, Who};
+use std::collections::HashSet;
 
 /// What came of taking connections out of audiences.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,13 +98,20 @@ impl Hub {
 
     /// Takes connections out of audiences; `None` where none of them is here.
     pub fn leave(&self, who: &Who, audiences: &[Audience]) -> Option<Left> {
+        // Looked up by what each connection is in, which is little: thousands may be named for a user with thousands of
+        // connections.
+        let named: HashSet<&Audience> = audiences.iter().collect();
         let inner = &*self.inner;
         let mut roster = inner.roster();
         let counters = here(&roster, who)?;
-        if audiences.iter().all(|audience| roster.number(audience).is_none()) {
+        let mut left = 0;
+        for counter in counters {
+            let audiences = roster.audiences_among(counter, &named);
+            left += self.take_out(&mut roster, counter, &audiences);
+        }
+        if left == 0 && named.iter().all(|audience| roster.number(audience).is_none()) {
             return Some(Left::NoAudience);
         }
-        let left = counters.into_iter().map(|counter| self.take_out(&mut roster, counter, audiences)).sum();
         inner.changed(&roster);
         Some(Left::Memberships(left))
     }

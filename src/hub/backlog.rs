@@ -82,10 +82,18 @@ impl Backlog {
         }
     }
 
-    /// Drops everything but the buffer that is being written, which has to be finished for the stream to stay whole.
-    pub(super) fn keep_front(&mut self) {
-        self.queue.truncate(1);
-        self.bytes = self.queue.front().map_or(0, Bytes::len);
+    /// Drops everything but the buffer that is being written, which has to be finished for the stream to stay whole, and
+    /// those that the first `begun` bytes are in, as they are encrypted already.
+    pub(super) fn keep_front(&mut self, begun: usize) {
+        let mut kept = 0;
+        let needed = self.queue.iter().take_while(|buffer| {
+            let needed = kept < begun;
+            kept += buffer.len();
+            needed
+        });
+        let needed = needed.count().max(1);
+        self.queue.truncate(needed);
+        self.bytes = self.queue.iter().map(Bytes::len).sum();
         self.replies.clear();
     }
 }
@@ -110,5 +118,17 @@ mod tests {
         assert_eq!(backlog.front(9), [&b"ef"[..]]);
         backlog.advance(2);
         assert!(backlog.is_empty() && backlog.bytes() == 0);
+    }
+
+    #[test]
+    fn what_is_begun_is_kept() {
+        for (begun, kept) in [(0, "abc"), (1, "abc"), (3, "abc"), (4, "abcdef"), (6, "abcdef"), (7, "abcdefghi")] {
+            let mut backlog = Backlog::default();
+            for text in ["abc", "def", "ghi"] {
+                backlog.push(Bytes::from_static(text.as_bytes()));
+            }
+            backlog.keep_front(begun);
+            assert_eq!((backlog.front(9).concat(), backlog.bytes()), (kept.as_bytes().to_vec(), kept.len()));
+        }
     }
 }

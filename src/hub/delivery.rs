@@ -1,6 +1,6 @@
 //! From a push to the shards that have its sockets.
 
-use super::inbox::{Command, Parcel, To};
+use super::inbox::{Command, PARCEL_OVERHEAD, Parcel, To};
 use super::roster::{self, Roster};
 use super::{Hub, Overflow, frame};
 use crate::model::{Audience, AudienceKind, Exclusions, Name, Opcode, Push, Target};
@@ -65,6 +65,13 @@ fn reach(roster: &Roster, to: &To, connections: &[u32], users: &[roster::Audienc
     (all - without) as u64
 }
 
+/// Any number. Without random ones it is always the same, which is as good as any.
+fn random() -> usize {
+    let mut random = [0; size_of::<usize>()];
+    let _ = getrandom::fill(&mut random);
+    usize::from_ne_bytes(random)
+}
+
 impl Hub {
     /// Gives a push to its local members' sockets. Never waits: what is over the queue's limit is dropped and counted,
     /// and becomes a gap for everybody once there is room again. Order is kept from call to call.
@@ -80,10 +87,7 @@ impl Hub {
 
     /// [`deliver`](Self::deliver), but to one of the target's local connections alone, any; to how many it went.
     pub fn deliver_to_one(&self, delivery: Delivery) -> Result<u64, Overflow> {
-        let mut random = [0; 8];
-        // Without random numbers it is always the same one, which is as good as any.
-        let _ = getrandom::fill(&mut random);
-        let random = usize::from_ne_bytes(random);
+        let random = random();
         let chosen = {
             let roster = self.inner.roster();
             let pick = |members: &[u32]| members.get(random % members.len().max(1)).copied();
@@ -101,7 +105,8 @@ impl Hub {
         self.deliver_counted(Delivery { push, ..delivery })
     }
 
-    /// [`deliver_to_one`](Self::deliver_to_one) for each audience of a kind that has members here; how many it were.
+    /// [`deliver_to_one`](Self::deliver_to_one) for each audience of a kind that has members here, to all or none of them; how
+    /// many it were.
     pub fn deliver_to_one_of_each(
         &self,
         kind: AudienceKind,
@@ -109,13 +114,43 @@ impl Hub {
         opcode: Opcode,
         taken_at: u64,
     ) -> Result<u64, Overflow> {
-        let mut sent = 0;
-        for (name, _) in self.audiences(kind) {
-            let target = Target::Audience(Audience { kind, name });
-            let push = Push { target, exclude: Exclusions::default(), payload: payload.clone(), opcode };
-            sent += self.deliver_to_one(Delivery { push, taken_at })?;
+        let inner = &*self.inner;
+        let audiences = inner.roster().count_audiences(kind);
+        if audiences == 0 {
+            inner.metrics.misses.inc();
+            return Ok(0);
         }
+        let Some(charge) = inner.budget.charge(payload.len() + audiences as usize * PARCEL_OVERHEAD) else {
+            return Err(self.overflow());
+        };
+        let (charge, frame) = (Arc::new(charge), frame::message(opcode, payload));
+        let roster = inner.roster();
+        let mut sent = 0;
+        for counter in roster.one_of_each(kind, random()) {
+            let (exclude, exclude_audiences) = (Vec::new(), roster::Numbers::new());
+            let (to, frame, _charge) = (To::Connection(counter), frame.clone(), charge.clone());
+            let parcel = Parcel { to, exclude, exclude_audiences, frame, taken_at, _charge };
+            inner.inbox(counter).push(Command::Deliver(Arc::new(parcel)));
+            sent += 1;
+        }
+        drop(roster);
+        inner.metrics.hits.inc_by(sent);
+        inner.metrics.queued.set(inner.budget.used() as i64);
         Ok(sent)
+    }
+
+    /// Counts a push that is dropped, and says so when it is the first one.
+    fn overflow(&self) -> Overflow {
+        let inner = &*self.inner;
+        if inner.metrics.dropped.get() == 0 {
+            tracing::warn!(
+                limit = inner.limits.hub_queue,
+                "hub queue full: pushes are dropped here because they come faster than this node's sockets take them; \
+                 raise HUB_QUEUE, or put the clients on more nodes"
+            );
+        }
+        inner.metrics.dropped.inc();
+        Overflow
     }
 
     fn hand_over(
@@ -130,7 +165,8 @@ impl Hub {
             inner.metrics.misses.inc();
             return Ok(0);
         }
-        let charge = inner.budget.charge(push.payload.len());
+        let excluded = push.exclude.connections.len() + push.exclude.users.len();
+        let charge = inner.budget.charge(push.payload.len() + excluded * size_of::<u32>());
         // Encoded without the lock: it may be a megabyte.
         let frame = if charge.is_some() { frame::message(push.opcode, &push.payload) } else { Bytes::new() };
         let roster = inner.roster();
@@ -139,20 +175,10 @@ impl Hub {
             return Ok(0);
         };
         inner.metrics.hits.inc();
-        let Some(charge) = charge else {
-            if inner.metrics.dropped.get() == 0 {
-                tracing::warn!(
-                    limit = inner.limits.hub_queue,
-                    "hub queue full: pushes are dropped here because they come faster than this node's sockets take them; \
-                     raise HUB_QUEUE, or put the clients on more nodes"
-                );
-            }
-            inner.metrics.dropped.inc();
-            return Err(Overflow);
-        };
+        let Some(charge) = charge else { return Err(self.overflow()) };
         let (exclude, exclude_audiences) = left_out(&roster, &push.exclude);
         let counted = count(&roster, &to, &exclude, &exclude_audiences);
-        let parcel = Arc::new(Parcel { to, exclude, exclude_audiences, frame, taken_at, _charge: charge });
+        let parcel = Arc::new(Parcel { to, exclude, exclude_audiences, frame, taken_at, _charge: Arc::new(charge) });
         // Still under the roster's lock: no membership changes between look-up and queue.
         match parcel.to {
             To::Connection(counter) => inner.inbox(counter).push(Command::Deliver(parcel)),

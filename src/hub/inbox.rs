@@ -1,5 +1,6 @@
 //! What a shard is told, and the bound on how much of it may wait.
 
+use super::heartbeat::HeartbeatNumber;
 use super::roster::{AudienceNumber, Numbers};
 use super::socket::{CloseReason, Socket};
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 /// What a parcel costs beyond its bytes: its own record and its place in each inbox.
-const PARCEL_OVERHEAD: usize = 256;
+pub(super) const PARCEL_OVERHEAD: usize = 256;
 
 /// Whom a parcel is for, in this node's own numbers.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ pub(super) struct Parcel {
     pub(super) exclude_audiences: Numbers,
     pub(super) frame: Bytes,
     pub(super) taken_at: u64,
-    /// Gives its bytes back to the budget when the last shard is done with it.
-    pub(super) _charge: Charge,
+    /// Gives its bytes back to the budget when the last shard is done with it, and with others that share its frame.
+    pub(super) _charge: Arc<Charge>,
 }
 
 impl Parcel {
@@ -43,7 +44,7 @@ impl Parcel {
 /// One thing a shard is told. Membership changes are at most a few for each connection and caller that waits for its
 /// answer, parcels are bounded by the [`Budget`].
 pub(super) enum Command {
-    Open { counter: u32, audiences: Numbers, greeting: Vec<Bytes> },
+    Open { counter: u32, audiences: Numbers, greeting: Vec<Bytes>, heartbeat: Option<HeartbeatNumber> },
     Attach { counter: u32, socket: Arc<Socket> },
     Join { counter: u32, audience: AudienceNumber },
     Leave { counter: u32, audience: AudienceNumber },

@@ -18,6 +18,7 @@ pub(super) struct HubMetrics {
     pub(super) hits: IntCounter,
     pub(super) misses: IntCounter,
     pub(super) deliveries: IntCounter,
+    pub(super) heartbeats: IntCounter,
     pub(super) bytes: IntCounter,
     pub(super) writes: IntCounter,
     pub(super) messages_per_write: Histogram,
@@ -65,6 +66,7 @@ impl HubMetrics {
             hits: counter("carillon_audience_hits_total", "Pushes to an audience that found members on this node.")?,
             misses: counter("carillon_audience_misses_total", "Pushes to an audience that found nobody on this node.")?,
             deliveries: counter("carillon_deliveries_total", "Messages given to a socket, or to its unsent buffer.")?,
+            heartbeats: counter("carillon_heartbeats_total", "Heartbeats given to sockets.")?,
             bytes: counter("carillon_sent_bytes_total", "Bytes of WebSocket frames given to the kernel.")?,
             writes: counter("carillon_writes_total", "Write calls on WebSocket connections.")?,
             messages_per_write: histogram(

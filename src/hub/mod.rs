@@ -14,6 +14,7 @@ mod backlog;
 mod delivery;
 pub mod frame;
 mod gap;
+mod heartbeat;
 mod inbox;
 mod journal;
 mod metrics;
@@ -21,21 +22,24 @@ mod refusal;
 mod roster;
 mod shard;
 mod socket;
+mod tls;
 
 use crate::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeCounters, Seq};
 use bytes::Bytes;
+use heartbeat::Heartbeats;
 use inbox::{Budget, Command, Inbox};
 use journal::Journal;
 use metrics::HubMetrics;
 use roster::Roster;
 use shard::Shard;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, oneshot, watch};
 
 pub use acts::Left;
 pub use delivery::Delivery;
 pub use gap::GapPolicy;
+pub use heartbeat::{Heartbeat, HeartbeatNumber};
 pub use journal::{Change, Changes, Snapshot};
 pub use metrics::Traffic;
 pub use refusal::{Full, JoinError, Overflow};
@@ -48,6 +52,8 @@ pub struct Opening {
     pub details: Arc<str>,
     /// What it is a member of from the start.
     pub audiences: Vec<Audience>,
+    /// The heartbeat that it gets, one of those of [`Hub::set_heartbeats`].
+    pub heartbeat: Option<HeartbeatNumber>,
 }
 
 /// A node's own sockets.
@@ -61,6 +67,7 @@ struct Inner {
     limits: Arc<Limits>,
     gap_policy: GapPolicy,
     metrics: HubMetrics,
+    heartbeats: OnceLock<Heartbeats>,
     roster: Mutex<Roster>,
     inboxes: Vec<Inbox>,
     budget: Arc<Budget>,
@@ -147,6 +154,7 @@ impl Hub {
             limits,
             gap_policy,
             metrics: HubMetrics::new(registry)?,
+            heartbeats: OnceLock::new(),
             roster: Mutex::new(Roster::new()),
             inboxes: (0..shards.max(1)).map(|_| Inbox::default()).collect(),
             journal_filled: Notify::new(),
@@ -159,6 +167,13 @@ impl Hub {
         Ok(Arc::new(Self { inner, stop }))
     }
 
+    /// Sets what connections can be sent again and again, once, before the first of them is opened; the number that each has
+    /// for [`Opening::heartbeat`]. Without an interval a heartbeat is none, and so are those of a second call.
+    pub fn set_heartbeats(&self, heartbeats: &[Heartbeat]) -> Vec<Option<HeartbeatNumber>> {
+        let (table, numbers) = Heartbeats::new(heartbeats);
+        if self.inner.heartbeats.set(table).is_ok() { numbers } else { vec![None; heartbeats.len()] }
+    }
+
     // ---- for sessions ----
 
     /// Takes a connection in before its handshake is answered: it is in the roster, a member of its audiences, and what
@@ -166,7 +181,7 @@ impl Hub {
     /// before any push, which may tell the client its id. `Err` where the node is full.
     pub fn open(&self, opening: Opening, greet: impl FnOnce(ConnectionId) -> Vec<Bytes>) -> Result<ConnectionId, Full> {
         let inner = &*self.inner;
-        let Opening { details, audiences } = opening;
+        let Opening { details, audiences, heartbeat } = opening;
         let mut roster = inner.roster();
         if inner.limits.max_connections > 0 && roster.len() >= inner.limits.max_connections {
             return Err(Full);
@@ -182,7 +197,7 @@ impl Hub {
         inner.held.fetch_add(1, Ordering::Relaxed);
         inner.metrics.accepted.inc();
         inner.metrics.joins.inc_by(audiences.len() as u64);
-        inner.inbox(counter).push(Command::Open { counter, audiences, greeting });
+        inner.inbox(counter).push(Command::Open { counter, audiences, greeting, heartbeat });
         inner.changed(&roster);
         Ok(connection)
     }

@@ -110,6 +110,11 @@ impl Roster {
         self.audiences_of(counter).filter(|audience| audience.kind == kind).cloned().collect()
     }
 
+    /// Those of `named` that a connection is in.
+    pub(super) fn audiences_among(&self, counter: u32, named: &HashSet<&Audience>) -> Vec<Audience> {
+        self.audiences_of(counter).filter(|audience| named.contains(audience)).cloned().collect()
+    }
+
     /// Whether the connection is a member.
     pub(super) fn is_member(&self, counter: u32, audience: AudienceNumber) -> bool {
         let memberships = self.connections.get(&counter).map(|entry| &entry.memberships);
@@ -249,6 +254,14 @@ impl Roster {
     /// One connection, any, chosen by a random number. Costs by the number of connections.
     pub(super) fn any(&self, random: usize) -> Option<u32> {
         self.connections.keys().nth(random % self.connections.len().max(1)).copied()
+    }
+
+    /// One member, any, of each audience of a kind, chosen by a random number.
+    pub(super) fn one_of_each(&self, kind: AudienceKind, random: usize) -> impl Iterator<Item = u32> {
+        let audiences = self.members.iter().flatten().filter(move |members| members.audience.kind == kind);
+        audiences.enumerate().filter_map(move |(at, Members { counters, .. })| {
+            counters.get(random.wrapping_add(at) % counters.len().max(1)).copied()
+        })
     }
 
     /// The members of the audience with this number.

@@ -1,30 +1,53 @@
-//! A connection's TCP stream, and why connections end.
+//! A connection's stream, and why connections end.
 
+use super::tls::Tls;
 use bytes::Bytes;
+use rustls::ServerConnection;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 
 /// Buffers handed to one `writev`; more are written by the next.
 pub(super) const MAX_SLICES: usize = 64;
 
-/// A connection's TCP stream, shared by its shard (which writes) and its session (which reads).
+/// A connection's stream, shared by its shard (which writes) and its session (which reads): TCP, perhaps with TLS on it.
 pub struct Socket {
     stream: TcpStream,
+    tls: Option<Box<Mutex<Tls>>>,
     heard: AtomicBool,
 }
 
 impl Socket {
     /// Takes the stream over.
     pub fn new(stream: TcpStream) -> Arc<Self> {
-        Arc::new(Self { stream, heard: AtomicBool::new(true) })
+        Arc::new(Self { stream, tls: None, heard: AtomicBool::new(true) })
     }
 
-    /// The stream, for reading (`readable`, `try_read`); only the shard writes to it.
+    /// Takes a stream over whose TLS handshake is done.
+    pub fn with_tls(stream: TcpStream, connection: ServerConnection) -> Arc<Self> {
+        let tls = Some(Box::new(Mutex::new(Tls::new(connection))));
+        Arc::new(Self { stream, tls, heard: AtomicBool::new(true) })
+    }
+
+    /// Whether there is TLS on it.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The TCP stream, to wait on.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Reads what is there now, without waiting. 0 is the end. After something was read there may be more without the
+    /// stream becoming readable again: read until [`io::ErrorKind::WouldBlock`].
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.tls {
+            None => self.stream.try_read(buffer),
+            Some(tls) => tls.lock().unwrap_or_else(PoisonError::into_inner).read(&self.stream, buffer),
+        }
     }
 
     /// The session has read something: the connection is alive, whatever pings say.
@@ -39,8 +62,12 @@ impl Socket {
         self.heard.swap(false, Ordering::Relaxed)
     }
 
-    /// Writes what the kernel takes now, without waiting. The reactor is asked only after the kernel refused.
+    /// Writes what the kernel takes now, without waiting. The reactor is asked only after the kernel refused. What was not
+    /// written has to be offered again, before anything else.
     pub(super) fn write(&self, buffers: &[Bytes]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return tls.lock().unwrap_or_else(PoisonError::into_inner).write(&self.stream, buffers);
+        }
         if let [only] = buffers {
             return self.stream.try_write(only);
         }
@@ -52,6 +79,11 @@ impl Socket {
         self.stream.try_write_vectored(&slices[..count])
     }
 
+    /// Bytes from the start of what was not written that must be offered again: they are encrypted already.
+    pub(super) fn begun(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.lock().unwrap_or_else(PoisonError::into_inner).begun())
+    }
+
     /// Ends the stream in both directions; the session's reader wakes up with its end.
     pub fn shutdown(&self) {
         // The only error is that it has ended already, which is what is wanted.
@@ -60,6 +92,9 @@ impl Socket {
 
     /// Ends what we send; the peer reads up to the end, and may still send.
     pub fn shutdown_write(&self) {
+        if let Some(tls) = &self.tls {
+            tls.lock().unwrap_or_else(PoisonError::into_inner).say_goodbye(&self.stream);
+        }
         let _ = socket2::SockRef::from(&self.stream).shutdown(Shutdown::Write);
     }
 }

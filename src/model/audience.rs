@@ -117,6 +117,11 @@ impl Audience {
     pub fn group(name: Name) -> Self {
         Self { kind: AudienceKind::Group, name }
     }
+
+    /// The connections of that stable device id.
+    pub fn device(name: Name) -> Self {
+        Self { kind: AudienceKind::Device, name }
+    }
 }
 
 /// Connections that something is done to.

@@ -173,6 +173,81 @@ impl FromStr for HexId {
     }
 }
 
+/// A connection's id as the device socket spells it (`device_id`): 15 characters out of `A-Z a-z 0-9 - _`, six bits each as in
+/// base64url (RFC 4648, section 5): a zero, 36 bits of the tag of its node's life, the 53 bits of the [`ConnectionId`].
+///
+/// For the zero it begins with `A` to `Z` or `a` to `f`, so that 15 digits, as a device's serial number has them (IMEI), spell
+/// no connection. It leads to the owning node by itself; that the node there is (still) in the life of the tag, whoever reads
+/// one compares with [`is_of`](Self::is_of).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct DeviceId(u128);
+
+impl DeviceId {
+    /// Characters of a spelling.
+    const LENGTH: u32 = 15;
+
+    /// Bits of a [`ConnectionId`].
+    const CONNECTION_BITS: u32 = 32 + SEQ_BITS;
+
+    /// Bits of a life's tag that there is room for.
+    const TAG_BITS: u32 = 6 * Self::LENGTH - Self::CONNECTION_BITS - 1;
+
+    /// The spelling of a connection of the life with this tag.
+    pub const fn new(life: LifeTag, connection: ConnectionId) -> Self {
+        let tag = life.0 >> (u64::BITS - Self::TAG_BITS);
+        Self((tag as u128) << Self::CONNECTION_BITS | connection.0 as u128)
+    }
+
+    /// Whether it was spelled in the life with this tag.
+    pub fn is_of(self, life: LifeTag) -> bool {
+        self == Self::new(life, self.connection())
+    }
+
+    /// The connection.
+    pub const fn connection(self) -> ConnectionId {
+        ConnectionId(self.0 as u64 & ((1 << Self::CONNECTION_BITS) - 1))
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        (0..Self::LENGTH).rev().try_for_each(|place| {
+            let digit = (self.0 >> (6 * place)) as u8 & 0x3f;
+            f.write_char(char::from(match digit {
+                0..=25 => b'A' + digit,
+                26..=51 => b'a' + (digit - 26),
+                52..=61 => b'0' + (digit - 52),
+                62 => b'-',
+                _ => b'_',
+            }))
+        })
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = ();
+
+    /// Exactly 15 characters of the alphabet, the first of them `A` to `Z` or `a` to `f`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text.len() != Self::LENGTH as usize {
+            return Err(());
+        }
+        let bits = text.bytes().try_fold(0_u128, |bits, character| {
+            let digit = match character {
+                b'A'..=b'Z' => character - b'A',
+                b'a'..=b'z' => character - b'a' + 26,
+                b'0'..=b'9' => character - b'0' + 52,
+                b'-' => 62,
+                b'_' => 63,
+                _ => return Err(()),
+            };
+            Ok(bits << 6 | u128::from(digit))
+        })?;
+        if bits >> (6 * Self::LENGTH - 1) == 0 { Ok(Self(bits)) } else { Err(()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +291,35 @@ mod tests {
         let beyond = "98b95842c9e26e8f0020000000000000";
         for text in ["", "7", beyond, &spelled.to_string().to_uppercase(), &spelled.to_string()[1..]] {
             assert_eq!(text.parse::<HexId>(), Err(()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_spelling_gives_back_its_connection_and_fits_its_life_alone() {
+        let life: NodeId = "98b95842c9e26e8fb113cf8342526f5d".parse().unwrap();
+        let other: NodeId = "98b95842d9e26e8fb113cf8342526f5d".parse().unwrap();
+        let largest = ConnectionId::new(Seq::new((1 << SEQ_BITS) - 1).unwrap(), u32::MAX);
+        for connection in [ConnectionId(1), ConnectionId::new(Seq::new(5).unwrap(), 7), largest] {
+            let spelled = DeviceId::new(life.tag(), connection);
+            assert_eq!(spelled.to_string().len(), 15);
+            assert_eq!(spelled.to_string().parse(), Ok(spelled));
+            assert_eq!((spelled.connection(), spelled.is_of(life.tag())), (connection, true));
+            assert!(!spelled.is_of(other.tag()));
+        }
+        let all_ones: NodeId = "f".repeat(32).parse().unwrap();
+        assert_eq!(DeviceId::new(all_ones.tag(), largest).to_string(), format!("f{}", "_".repeat(14)));
+        let zeros: NodeId = "0".repeat(32).parse().unwrap();
+        assert_eq!(DeviceId::new(zeros.tag(), ConnectionId(7)).to_string(), "AAAAAAAAAAAAAAH");
+    }
+
+    #[test]
+    fn what_spells_no_connection_may_be_a_device_of_its_own() {
+        assert!("kitchenDisplay1".parse::<DeviceId>().is_err() && "aBcDeFgHiJkLm-_".parse::<DeviceId>().is_ok());
+        for text in ["", "1234567", "359881030314356", "gAAAAAAAAAAAAAA", "AAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAA"] {
+            assert_eq!(text.parse::<DeviceId>(), Err(()), "{text:?}");
+        }
+        for text in ["AAAAAAA AAAAAAA", "AAAAAAAAAAAAAA+", "AAAAAAAAAAAAAA/", "AAAAAAAAAAAAAA=", "AAAAAAAAAAAAAé"] {
+            assert_eq!(text.parse::<DeviceId>(), Err(()), "{text:?}");
         }
     }
 }

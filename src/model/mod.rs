@@ -12,6 +12,6 @@ mod push;
 pub use audience::{Audience, AudienceKind, Name, NameError, Who};
 pub use counters::NodeCounters;
 pub use error::{Error, Result};
-pub use id::{ConnectionId, HexId, LifeTag, NodeId, SEQ_BITS, Seq};
+pub use id::{ConnectionId, DeviceId, HexId, LifeTag, NodeId, SEQ_BITS, Seq};
 pub use limits::Limits;
 pub use push::{Exclusions, Opcode, Push, Target};

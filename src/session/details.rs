@@ -1,6 +1,7 @@
 //! What the directory keeps of a connection from its handshake.
 
 use super::profile::Profile;
+use crate::auth::Claims;
 use crate::query::Query;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,11 +14,17 @@ const MAX_QUERY: usize = 4 << 10;
 /// themselves by a token.
 const TOKENS: [&str; 2] = ["token", "auth"];
 
-/// The details as [`cluster::Details`](crate::cluster::Details) reads them: profile, address, and the connect query without
-/// parameters that hold a token (`token_param` is the configured name of one). Where nothing is left of the query there
-/// is no member for it.
-pub(super) fn details(profile: Profile, address: IpAddr, query: &Query, token_param: &str) -> Arc<str> {
-    let hidden = [token_param, TOKENS[0], TOKENS[1]];
+/// The details as [`cluster::Details`](crate::cluster::Details) reads them: profile, address, what the client's token says
+/// (never the token), and the connect query without parameters that hold a token (`token_params` are the configured names of
+/// such). Where nothing is left of the query there is no member for it.
+pub(super) fn details(
+    profile: Profile,
+    address: IpAddr,
+    query: &Query,
+    token_params: [&str; 2],
+    claims: Option<&Claims>,
+) -> Arc<str> {
+    let hidden = [token_params[0], token_params[1], TOKENS[0], TOKENS[1]];
     let query = serde_json::to_string(&query.without_any(&hidden)).unwrap_or_default();
     // Neither a profile's name nor an address has anything to escape.
     let mut details = format!(r#"{{"profile":"{}","address":"{address}""#, profile.as_str());
@@ -27,6 +34,10 @@ pub(super) fn details(profile: Profile, address: IpAddr, query: &Query, token_pa
         details.push_str(",\"query\":");
         details.push_str(&query);
     }
+    if let Some(claims) = claims {
+        details.push_str(",\"claims\":");
+        details.push_str(&serde_json::to_string(claims.object()).unwrap_or_else(|_| "null".to_owned()));
+    }
     details.push('}');
     details.into()
 }
@@ -35,11 +46,11 @@ pub(super) fn details(profile: Profile, address: IpAddr, query: &Query, token_pa
 mod tests {
     use super::*;
     use crate::cluster::Details;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     fn written(query: &str) -> Arc<str> {
         let query = Query::parse(query.as_bytes()).unwrap();
-        details(Profile::Center, "2001:db8::1".parse().unwrap(), &query, "my_key")
+        details(Profile::Center, "2001:db8::1".parse().unwrap(), &query, ["my_key", "sign_in"], None)
     }
 
     /// The query as it stands in the directory; nothing where there is no member for it.
@@ -61,7 +72,7 @@ mod tests {
             ("__proto__=1&constructor[prototype]=2", r#"{"__proto__":"1","constructor":{"prototype":"2"}}"#),
             ("a=%FF&%FFb=%22%00", "{\"a\":\"\u{fffd}\",\"\u{fffd}b\":\"\\\"\\u0000\"}"),
             ("name=%D0%87%F0%9F%94%94", "{\"name\":\"Ї🔔\"}"),
-            ("token=s&auth=s&my_key=s", ""),
+            ("token=s&auth=s&my_key=s&sign_in=s", ""),
             ("token[a]=s&auth[]=s&my.key=s&my%20key=s&+token=s&token%00x=s", ""),
             ("token=s&a[token]=kept&tokens=kept&Auth=kept", r#"{"a":{"token":"kept"},"tokens":"kept","Auth":"kept"}"#),
         ] {
@@ -98,5 +109,17 @@ mod tests {
             assert_eq!(details.query.to_string(), kept(query), "{query}");
         }
         assert_eq!(Details::parse(&written("")).query, Value::Null);
+    }
+
+    #[test]
+    fn what_a_token_says_is_kept_as_it_came() {
+        let object = json!({ "id": 7, "nickname": "\"Ж}", "nested": { "$serde_json::private::RawValue": 1 } });
+        let claims = Claims::new(object.as_object().unwrap().clone()).unwrap();
+        let query = Query::parse(b"a=1").unwrap();
+        let address = "127.0.0.1".parse().unwrap();
+        let written = details(Profile::Channel, address, &query, ["token", "auth"], Some(&claims));
+        let read = Details::parse(&written);
+        assert_eq!((read.claims, read.query), (object, json!({ "a": "1" })));
+        assert_eq!(Details::parse(&details(Profile::Channel, address, &query, ["a", ""], None)).claims, Value::Null);
     }
 }

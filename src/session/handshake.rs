@@ -5,9 +5,12 @@
 
 use super::Sessions;
 use super::details::details;
+use super::device;
 use super::member::Member;
 use super::profile::Profile;
 use super::reader;
+use super::sign_in;
+use crate::auth::Rejection;
 use crate::hub::Opening;
 use crate::model::{Audience, Name};
 use crate::query::Query;
@@ -18,7 +21,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Seconds after which a client that was refused because of the node's state may come again.
 const RETRY_AFTER: &str = "2";
@@ -44,9 +47,21 @@ pub enum Refusal {
     /// A path that no profile is for. 404.
     #[error("no client profile is configured for path {0:?}")]
     Path(String),
+    /// A token that is not taken. 403, in the form that the contract has for it, which doesn't tell the client why.
+    #[error("{0}")]
+    Auth(#[from] Rejection),
+    /// No token where one is needed. 403, the same.
+    #[error("no token, and one is needed")]
+    NoToken,
+    /// A private channel that the client's token doesn't allow, if it has one. 403.
+    #[error("channel {:?} is private: a token that allows it is needed", shown(.0.as_str().as_bytes()))]
+    PrivateChannel(Name),
     /// Channels that can't be. 400.
     #[error("{0}")]
     Channels(String),
+    /// A stable device id that can't be. 400.
+    #[error("{0}")]
+    Device(String),
     /// The node has as many connections as it may have. 503.
     #[error("this node has as many connections as it may have")]
     Full,
@@ -57,8 +72,19 @@ pub enum Refusal {
 
 impl Refusal {
     /// What [`label`](Self::label) can be.
-    pub const LABELS: [&str; 8] =
-        ["not_websocket", "malformed", "version", "origin", "path", "channels", "full", "unavailable"];
+    pub const LABELS: [&str; 11] = [
+        "not_websocket",
+        "malformed",
+        "version",
+        "origin",
+        "path",
+        "auth",
+        "private_channel",
+        "channels",
+        "device",
+        "full",
+        "unavailable",
+    ];
 
     /// The label `reason` of `carillon_connections_refused_total`.
     pub const fn label(&self) -> &'static str {
@@ -68,7 +94,10 @@ impl Refusal {
             Self::Version => "version",
             Self::Origin(_) => "origin",
             Self::Path(_) => "path",
+            Self::Auth(_) | Self::NoToken => "auth",
+            Self::PrivateChannel(_) => "private_channel",
             Self::Channels(_) => "channels",
+            Self::Device(_) => "device",
             Self::Full => "full",
             Self::Unavailable(_) => "unavailable",
         }
@@ -77,8 +106,8 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Malformed(_) | Self::Channels(_) => StatusCode::BAD_REQUEST,
-            Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::Malformed(_) | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
+            Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) => StatusCode::FORBIDDEN,
             Self::Path(_) => StatusCode::NOT_FOUND,
             Self::Full | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -86,6 +115,9 @@ impl Refusal {
 
     /// Its answer: a status, and a line of text for whoever looks for the cause.
     fn response(&self) -> Response<Bytes> {
+        if matches!(self, Self::Auth(_) | Self::NoToken) {
+            return error_auth();
+        }
         let mut response = Response::new(Bytes::from(format!("{self}\n")));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
@@ -103,10 +135,27 @@ impl Refusal {
             Self::Full | Self::Unavailable(_) => {
                 set(header::RETRY_AFTER, RETRY_AFTER);
             }
-            Self::Malformed(_) | Self::Origin(_) | Self::Path(_) | Self::Channels(_) => {}
+            Self::Malformed(_)
+            | Self::Origin(_)
+            | Self::Path(_)
+            | Self::Auth(_)
+            | Self::NoToken
+            | Self::PrivateChannel(_)
+            | Self::Channels(_)
+            | Self::Device(_) => {}
         }
         response
     }
+}
+
+/// What a client without the right token is answered, by the contract's profile `method`, whatever the profile.
+fn error_auth() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    let headers = response.headers_mut();
+    headers.insert("message", HeaderValue::from_static("error auth"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Answers a WebSocket handshake: 101, and a session that begins when that is written, or a refusal.
@@ -151,9 +200,17 @@ impl Asked {
         };
         let query = Query::parse(request.uri().query().unwrap_or_default().as_bytes())
             .map_err(|error| Refusal::Channels(error.to_string()))?;
-        let audiences = channels(&query, sessions.limits.max_channels)?;
-        let details = details(profile, peer.ip(), &query, &sessions.token_param);
-        let opening = Opening { details, audiences };
+        let sign_in = sessions.settings.sign_in.borrow().clone();
+        let claims = sign_in.claims(profile, &query, request.headers(), SystemTime::now())?;
+        let mut audiences = channels(&query, sessions.limits.max_channels)?;
+        sign_in.check(claims.as_ref(), &audiences)?;
+        audiences.extend(claims.iter().flat_map(sign_in::audiences));
+        if profile == Profile::Device {
+            audiences.extend(device::stable_id(&query).map_err(Refusal::Device)?.map(Audience::device));
+        }
+        let hidden = [sessions.token_param.as_str(), sign_in.parameter.as_str()];
+        let details = details(profile, peer.ip(), &query, hidden, claims.as_ref());
+        let opening = Opening { details, audiences, heartbeat: sessions.heartbeats.of(profile) };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
@@ -238,7 +295,7 @@ fn channels(query: &Query, at_most: usize) -> Result<Vec<Audience>, Refusal> {
 }
 
 /// A client's value as a message shows it: its beginning.
-fn shown(value: &[u8]) -> String {
+pub(super) fn shown(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -318,7 +375,10 @@ mod tests {
             (Refusal::Version, 426),
             (Refusal::Origin(String::new()), 403),
             (Refusal::Path(String::new()), 404),
+            (Refusal::Auth(Rejection::Expired), 403),
+            (Refusal::PrivateChannel(Name::new("x").unwrap()), 403),
             (Refusal::Channels(String::new()), 400),
+            (Refusal::Device(String::new()), 400),
             (Refusal::Full, 503),
             (Refusal::Unavailable(String::new()), 503),
         ];

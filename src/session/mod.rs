@@ -7,6 +7,9 @@
 //! | `reader` | the task of one connection: reads, answers, ends it |
 //! | `decoder`, `frame`, `message` | a client's bytes as events: bytes first, frames after |
 //! | `details` | what the directory is told of a connection, its connect query without tokens |
+//! | `device` | the stable id that a device may bring, and documents that it may send |
+//! | `heartbeats` | which heartbeat the clients of each profile get |
+//! | [`sign_in`] | who has to show a token, and what it opens |
 //! | `plain` | requests on this port that are no handshake, where the node answers them |
 //! | [`profile`], [`profiles`] | what a client's messages mean, and which client has which rules |
 //! | [`origins`] | which web pages may connect |
@@ -17,8 +20,10 @@
 pub mod close;
 mod decoder;
 mod details;
+mod device;
 mod frame;
 pub mod handshake;
+mod heartbeats;
 mod member;
 pub mod message;
 pub mod origins;
@@ -27,18 +32,24 @@ pub mod profile;
 pub mod profiles;
 mod reader;
 mod serve;
+pub mod sign_in;
 
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
+use crate::tls::Certificate;
 use handshake::Refusal;
+use heartbeats::Heartbeats;
 use origins::AllowedOrigins;
 use profiles::Profiles;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use sign_in::SignIn;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+pub use device::ClientDocuments;
 pub use handshake::upgrade;
+pub use heartbeats::ProfileHeartbeats;
 pub use plain::{PlainHttp, PortAnswer};
 pub use serve::serve;
 
@@ -49,11 +60,19 @@ pub struct Settings {
     pub profiles: Profiles,
     /// Which web pages may connect, as it is at each handshake.
     pub allowed_origins: watch::Receiver<AllowedOrigins>,
-    /// The configured name of the query parameter that holds a token, which the directory is not told.
+    /// Who has to show a token, as it is at each handshake.
+    pub sign_in: watch::Receiver<Arc<SignIn>>,
+    /// The configured name of the query parameter that holds the HTTP API's token, which the directory is not told.
     pub token_param: String,
     /// Who answers requests on the WebSocket port that are no handshake, where the path's profile is `center`; none: they are
     /// refused as everywhere else.
     pub plain_http: Option<PlainHttp>,
+    /// What clients of each profile are sent again and again.
+    pub heartbeats: ProfileHeartbeats,
+    /// Who carries out the documents that clients of the profile `device` send; none: they are ignored.
+    pub client_documents: Option<ClientDocuments>,
+    /// The certificate of the WebSocket port; without one it speaks plain TCP.
+    pub tls: Option<Arc<Certificate>>,
     /// Whether the node takes no more clients, as it is about to stop.
     pub closed: watch::Receiver<bool>,
 }
@@ -66,6 +85,7 @@ pub struct Sessions {
     settings: Settings,
     /// What PHP makes of the token parameter's name.
     token_param: String,
+    heartbeats: Heartbeats,
     refused: IntCounterVec,
     received: IntCounter,
 }
@@ -93,7 +113,8 @@ impl Sessions {
         )?;
         registry.register(Box::new(received.clone()))?;
         let token_param = crate::query::plain_name(&settings.token_param);
-        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, refused, received }))
+        let heartbeats = Heartbeats::set(&hub, &settings.heartbeats);
+        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, heartbeats, refused, received }))
     }
 
     /// A connection's id as its client is told it, in this life of the node.

@@ -3,7 +3,7 @@
 //! Rules as plain functions, a client's message in, effects out; sockets, Redis and the hub are unknown here.
 
 use super::message::Message;
-use crate::model::{HexId, Opcode};
+use crate::model::{DeviceId, HexId, Opcode};
 use std::borrow::Cow;
 
 /// What a client of the profile `center` sends to learn whether somebody is there.
@@ -16,6 +16,9 @@ pub enum Profile {
     Channel,
     /// The client is told its id on open and with each answer to `ping`; everything else that it says is ignored.
     Center,
+    /// The client is told its device id on open, and may bring a stable one; what it says is ignored, unless the operator lets
+    /// its messages be what backends write to the device socket.
+    Device,
 }
 
 /// What a message brings about.
@@ -25,17 +28,21 @@ pub enum Effect<'a> {
     Ignored,
     /// Its sender gets this message, in order with what is pushed to it.
     Reply(Opcode, Cow<'a, [u8]>),
+    /// It is a document as backends write them to the device socket, for whoever carries those out; nothing where clients may
+    /// not do that. Nobody gets an answer.
+    Document(&'a [u8]),
 }
 
 impl Profile {
     /// Every profile, in the order in which messages to people list them.
-    pub const ALL: [Profile; 2] = [Self::Channel, Self::Center];
+    pub const ALL: [Profile; 3] = [Self::Channel, Self::Center, Self::Device];
 
     /// The name that configuration and directory have for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Channel => "channel",
             Self::Center => "center",
+            Self::Device => "device",
         }
     }
 
@@ -44,6 +51,10 @@ impl Profile {
         match self {
             Self::Channel => None,
             Self::Center => Some(command("open", id)),
+            Self::Device => {
+                let id = DeviceId::new(id.life(), id.connection());
+                Some(format!(r#"{{"action":"setDeviceId","data":{{"device_id":"{id}"}}}}"#))
+            }
         }
     }
 
@@ -55,6 +66,7 @@ impl Profile {
                 Effect::Reply(Opcode::Text, command("pong", id).into_bytes().into())
             }
             Self::Center => Effect::Ignored,
+            Self::Device => Effect::Document(message.payload),
         }
     }
 }
@@ -96,6 +108,16 @@ mod tests {
                 let effect = Profile::Center.on_message(id(), Message { opcode, payload });
                 assert_eq!(effect, Effect::Ignored, "{payload:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_device_client_is_told_its_device_id_on_open_and_what_it_says_is_a_document() {
+        let open = r#"{"action":"setDeviceId","data":{"device_id":"TFysIWAAAUAAAAH"}}"#;
+        assert_eq!(Profile::Device.greeting(id()).as_deref(), Some(open));
+        for payload in [&b""[..], b"ping", b"{\"action\":\"multicast\"}"] {
+            let message = Message { opcode: Opcode::Text, payload };
+            assert_eq!(Profile::Device.on_message(id(), message), Effect::Document(payload));
         }
     }
 }

@@ -127,7 +127,7 @@ mod tests {
         for (text, message) in [
             ("/live", r#""/live" is not of the form /path=profile"#),
             ("live=channel", r#"path "live" does not begin with /"#),
-            ("/=chanel", r#"profile "chanel" is unknown; known are: channel, center"#),
+            ("/=chanel", r#"profile "chanel" is unknown; known are: channel, center, device"#),
             ("/a=channel,/a/=channel", r#"path "/a/" is given twice"#),
         ] {
             assert_eq!(text.parse::<Profiles>().unwrap_err().to_string(), message);

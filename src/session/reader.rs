@@ -9,7 +9,8 @@ use super::profile::Effect;
 use crate::hub::{CloseReason, Socket, frame};
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::upgrade::UpgradeFut;
-use hyper::upgrade::Parts;
+use futures_util::future::BoxFuture;
+use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use prometheus::IntCounter;
 use socket2::SockRef;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 /// Bytes that one read takes at most.
 const SCRATCH: usize = 64 << 10;
@@ -52,8 +54,16 @@ enum Turn {
     Replied(oneshot::Receiver<()>),
     /// The hub has the client's last frames.
     Ended(oneshot::Receiver<()>),
+    /// The client's documents are being carried out; a turn follows. Boxed, as few connections ever have it.
+    Carrying(Box<Carrying>),
     /// The stream is at its end, or broken.
     Lost,
+}
+
+/// Documents of a client, on their way.
+struct Carrying {
+    documents: BoxFuture<'static, ()>,
+    then: Turn,
 }
 
 /// Serves a connection whose handshake is being answered, until it is over.
@@ -64,6 +74,12 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
         loop {
             match turn {
                 Turn::Wait => {}
+                Turn::Carrying(mut carrying) => {
+                    // One read's documents at a time: who sends more than is carried out is not read from.
+                    carrying.documents.as_mut().await;
+                    turn = carrying.then;
+                    continue;
+                }
                 Turn::Replied(written) => {
                     // An error: the hub has closed the connection and will end the stream, which the next read finds.
                     let _ = written.await;
@@ -88,30 +104,49 @@ async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, 
             return None;
         }
     };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    let (socket, read_buf) = match socket_of(upgraded) {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::error!(error, "websocket can't be taken over");
+            return None;
+        }
+    };
+    if member.sessions().has_plain_http() {
+        // What a WebSocket leaves unread has limits of its own. An error: it is gone, which the next read finds.
+        let _ = SockRef::from(socket.stream()).set_tcp_user_timeout(None);
+    }
+    let mut early = BytesMut::from(read_buf);
+    // What TLS has decrypted already makes the stream readable no more.
+    READ.with_borrow_mut(|scratch| {
+        if let Some(Ok(length)) = socket.is_tls().then(|| socket.read(scratch)) {
+            early.extend_from_slice(&scratch[..length]);
+        }
+    });
+    member.attach(socket.clone());
+    let mut session = Session { member, socket, decoder: Decoder::default() };
+    let turn = session.digest(&mut early);
+    Some((session, turn))
+}
+
+/// The connection's stream, and what was read of it already.
+fn socket_of(upgraded: Upgraded) -> Result<(Arc<Socket>, Bytes), &'static str> {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => return Ok((Socket::new(io.into_inner()), read_buf)),
+        Err(other) => other,
+    };
+    match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
         Ok(Parts { io, read_buf, .. }) => {
-            let stream = io.into_inner();
-            if member.sessions().has_plain_http() {
-                // What a WebSocket leaves unread has limits of its own. An error: it is gone, which the next read finds.
-                let _ = SockRef::from(&stream).set_tcp_user_timeout(None);
-            }
-            let socket = Socket::new(stream);
-            member.attach(socket.clone());
-            let mut session = Session { member, socket, decoder: Decoder::default() };
-            let turn = session.digest(&mut BytesMut::from(read_buf));
-            Some((session, turn))
+            let (stream, connection) = io.into_inner().into_inner();
+            Ok((Socket::with_tls(stream, connection), read_buf))
         }
-        Err(_) => {
-            tracing::error!("upgraded connection is not a tcp stream");
-            None
-        }
+        Err(_) => Err("upgraded connection is neither tcp nor tls"),
     }
 }
 
 impl Session {
     /// Reads once, into the worker thread's buffer.
     fn read(&mut self) -> Turn {
-        READ.with_borrow_mut(|scratch| match self.socket.stream().try_read(scratch) {
+        READ.with_borrow_mut(|scratch| match self.socket.read(scratch) {
             Ok(0) => Turn::Lost,
             Ok(length) => self.digest(&mut scratch[..length]),
             Err(error) if is_transient(&error) => Turn::Wait,
@@ -128,12 +163,15 @@ impl Session {
         self.member.sessions().received.inc_by(bytes.len() as u64);
         let (profile, id) = (self.member.profile(), self.member.spelled_id());
         let max_message = self.member.sessions().limits.max_message;
-        let mut replies = Vec::new();
+        let carries = self.member.sessions().settings.client_documents.is_some();
+        let (mut replies, mut documents) = (Vec::new(), Vec::new());
         let flow = self.decoder.decode(bytes, max_message, |event| {
             match event {
                 Event::Message(message) => match profile.on_message(id, message) {
                     Effect::Ignored => {}
                     Effect::Reply(opcode, payload) => replies.push(frame::message(opcode, &payload)),
+                    Effect::Document(document) if carries => documents.push(Bytes::copy_from_slice(document)),
+                    Effect::Document(_) => {}
                 },
                 Event::Ping(payload) => replies.push(frame::pong(payload)),
                 Event::Pong => {}
@@ -144,7 +182,7 @@ impl Session {
             }
             ControlFlow::Continue(())
         });
-        match flow {
+        let turn = match flow {
             Ok(ControlFlow::Continue(())) if replies.is_empty() => Turn::Wait,
             Ok(ControlFlow::Continue(())) => Turn::Replied(self.member.send(joined(replies))),
             Ok(ControlFlow::Break(())) => Turn::Ended(self.member.end(joined(replies), CloseReason::Client)),
@@ -152,6 +190,12 @@ impl Session {
                 replies.push(frame::close(violation.code(), &violation.to_string()));
                 Turn::Ended(self.member.end(joined(replies), violation.into()))
             }
+        };
+        match &self.member.sessions().settings.client_documents {
+            Some(carry_out) if !documents.is_empty() => {
+                Turn::Carrying(Box::new(Carrying { documents: carry_out(documents), then: turn }))
+            }
+            _ => turn,
         }
     }
 
@@ -177,7 +221,7 @@ async fn readable(socket: &Socket) -> io::Result<()> {
 async fn drain(socket: &Socket, received: &IntCounter) {
     let mut drained = 0;
     while drained < LINGER_BYTES && readable(socket).await.is_ok() {
-        match READ.with_borrow_mut(|scratch| socket.stream().try_read(scratch)) {
+        match READ.with_borrow_mut(|scratch| socket.read(scratch)) {
             Ok(0) => return,
             Ok(length) => {
                 drained += length;

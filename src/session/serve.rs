@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
@@ -48,7 +49,7 @@ async fn accept(listener: TcpListener, sessions: &Arc<Sessions>, open: &mpsc::Se
                 failing = false;
                 let (sessions, open) = (sessions.clone(), open.clone());
                 tokio::spawn(async move {
-                    speak_http(stream, peer, &sessions).await;
+                    welcome(stream, peer, &sessions).await;
                     drop(open);
                 });
             }
@@ -80,8 +81,8 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-/// Speaks HTTP with a client until its stream is handed over to a session, or ends.
-async fn speak_http(stream: TcpStream, peer: SocketAddr, sessions: &Arc<Sessions>) {
+/// Makes a connection ready, with TLS where the port speaks it, and speaks HTTP over it.
+async fn welcome(stream: TcpStream, peer: SocketAddr, sessions: &Arc<Sessions>) {
     // Without the limit of unread bytes where only handshakes are answered: their answers are short.
     let unread = sessions.has_plain_http().then_some(UNREAD);
     let limited = unread.map_or(Ok(()), |unread| SockRef::from(&stream).set_tcp_user_timeout(Some(unread)));
@@ -89,6 +90,26 @@ async fn speak_http(stream: TcpStream, peer: SocketAddr, sessions: &Arc<Sessions
         tracing::debug!(%peer, %error, "client gone before its handshake");
         return;
     }
+    let Some(certificate) = &sessions.settings.tls else {
+        return speak_http(stream, peer, sessions).await;
+    };
+    let mut shutdown = sessions.settings.closed.clone();
+    let accepted = tokio::select! {
+        accepted = certificate.accept(stream, sessions.limits.handshake_timeout) => accepted,
+        _ = stopped(&mut shutdown) => return,
+    };
+    match accepted {
+        // Boxed, as it is larger than all that follows.
+        Ok(stream) => Box::pin(speak_http(stream, peer, sessions)).await,
+        Err(error) => tracing::debug!(%peer, %error, "tls handshake failed"),
+    }
+}
+
+/// Speaks HTTP with a client until its stream is handed over to a session, or ends.
+async fn speak_http<S>(stream: S, peer: SocketAddr, sessions: &Arc<Sessions>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     // Whether the request that came last is no handshake.
     let is_plain = AtomicBool::new(false);
     let service = service_fn(async |request| {

@@ -248,7 +248,7 @@ pub(crate) async fn long_lists_are_told_whole(a: Node, b: Node) {
     let mut counters = BTreeSet::new();
     for number in 0..MANY {
         let audiences = vec![crowd.clone(), group(&(number / 3).to_string()), user(&format!("user {number}"))];
-        let opening = Opening { details: r#"{"query":{"x":"1"}}"#.into(), audiences };
+        let opening = Opening { details: r#"{"query":{"x":"1"}}"#.into(), audiences, heartbeat: None };
         counters.insert(a.hub.open(opening, |_| Vec::new()).unwrap().counter());
     }
     a.cluster.settle(&[]).await.unwrap();
@@ -287,4 +287,16 @@ pub(crate) async fn more_acts_and_questions_than_fit_one_message(a: Node, b: Nod
     let own = lives.iter().position(|life| life.seq == a.seq()).unwrap();
     let expected: Vec<Answer> = (0..700).map(|number| Answer::Count(u64::from(number < 600))).collect();
     assert_eq!(answers[own], expected);
+}
+
+pub(crate) async fn a_life_is_known_by_its_number(a: Node, b: Node) {
+    let lives = a.cluster.lives().await.unwrap();
+    // A second time it may come from what is known already.
+    for node in [&a, &b, &a, &b] {
+        for life in &lives {
+            assert_eq!(node.cluster.life(life.seq).await, Ok(Some(*life)));
+        }
+        let unused = (1..).filter_map(Seq::new).find(|seq| lives.iter().all(|life| life.seq != *seq)).unwrap();
+        assert_eq!(node.cluster.life(unused).await, Ok(None));
+    }
 }

@@ -97,7 +97,7 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let opening = Opening { details: details.into(), audiences: audiences.to_vec() };
+        let opening = Opening { details: details.into(), audiences: audiences.to_vec(), heartbeat: None };
         let id = self.hub.open(opening, |_| Vec::new()).unwrap();
         self.hub.attach(id, Socket::new(server));
         Client { id, stream }

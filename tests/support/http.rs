@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -39,8 +39,8 @@ impl Answer {
 }
 
 /// A connection that stays open between requests.
-pub struct Http {
-    stream: BufReader<TcpStream>,
+pub struct Http<S = TcpStream> {
+    stream: BufReader<S>,
 }
 
 impl Http {
@@ -50,9 +50,11 @@ impl Http {
         stream.set_nodelay(true)?;
         Ok(Self::over(stream))
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Http<S> {
     /// Speaks over a stream that is there.
-    pub fn over(stream: TcpStream) -> Self {
+    pub fn over(stream: S) -> Self {
         Self { stream: BufReader::new(stream) }
     }
 

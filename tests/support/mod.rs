@@ -1,9 +1,10 @@
 //! The harness of the end-to-end tests: real nodes, a real Redis, real sockets.
 //!
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
-//! - [`http`] and [`api`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
+//! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
-//! - [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
+//! - [`tokens`] makes the tokens that clients sign in with.
+//! - [`certificates`] signs what TLS needs; [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
 //!
 //! A test owns everything it starts: what it drops is killed, and its logs are printed if the test fails.
 
@@ -17,6 +18,8 @@
 
 pub mod api;
 pub mod census;
+pub mod certificates;
+pub mod device;
 pub mod events;
 pub mod eventually;
 pub mod fleet;
@@ -27,6 +30,7 @@ pub mod raw;
 pub mod redis;
 pub mod resp;
 pub mod story;
+pub mod tokens;
 pub mod ws;
 
 pub use census::Census;

@@ -3,9 +3,13 @@
 use super::DEADLINE;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::{SinkExt, future};
+use rustls::ClientConfig;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -37,21 +41,49 @@ pub struct Refused {
     pub body: String,
 }
 
+/// What a client's bytes go over.
+trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+fn broken(error: String) -> Refused {
+    Refused { status: 0, headers: Vec::new(), body: error }
+}
+
+async fn tcp(to: SocketAddr) -> Result<TcpStream, Refused> {
+    let stream = TcpSocket::new_v4().unwrap().connect(to).await.map_err(|error| broken(error.to_string()))?;
+    stream.set_nodelay(true).unwrap();
+    Ok(stream)
+}
+
 /// One client.
 pub struct Listener {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Transport>>,
 }
 
 impl Listener {
     /// Connects to a path and query of a node.
     pub async fn try_connect(to: SocketAddr, target: &str) -> Result<Self, Refused> {
-        let tcp = TcpSocket::new_v4().unwrap();
-        let broken = |error: String| Refused { status: 0, headers: Vec::new(), body: error };
-        let stream = tcp.connect(to).await.map_err(|error| broken(error.to_string()))?;
-        stream.set_nodelay(true).unwrap();
+        let stream = tcp(to).await?;
+        Self::over(Box::new(stream), &format!("ws://{to}{target}")).await
+    }
+
+    /// Connects with TLS, and says which certificate it was shown.
+    pub async fn try_connect_tls(
+        to: SocketAddr,
+        target: &str,
+        tls: Arc<ClientConfig>,
+    ) -> Result<(Self, Vec<u8>), Refused> {
+        let stream = tcp(to).await?;
+        let stream = TlsConnector::from(tls).connect(to.ip().into(), stream).await;
+        let stream = stream.map_err(|error| broken(error.to_string()))?;
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        Ok((Self::over(Box::new(stream), &format!("wss://{to}{target}")).await?, shown))
+    }
+
+    async fn over(stream: Box<dyn Transport>, url: &str) -> Result<Self, Refused> {
         let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(0);
-        let request = format!("ws://{to}{target}");
-        match timeout(DEADLINE, client_async_with_config(request, stream, Some(config))).await {
+        match timeout(DEADLINE, client_async_with_config(url, stream, Some(config))).await {
             Ok(Ok((socket, _))) => Ok(Self { socket }),
             Ok(Err(Error::Http(answer))) => {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -36,7 +36,7 @@ async fn owing_close(node: &Node, channels: &[Audience]) -> Client {
 async fn fill(node: &Node, connections: usize) {
     for number in 0..connections {
         let audiences = vec![channel("all"), channel(&format!("own {number}"))];
-        let opening = Opening { details: Details::owing_close(OWING).into(), audiences };
+        let opening = Opening { details: Details::owing_close(OWING).into(), audiences, heartbeat: None };
         node.hub.open(opening, |_| Vec::new()).unwrap();
     }
     timeout(PATIENCE, node.cluster.settle(&[])).await.expect("settles").unwrap();

@@ -7,7 +7,7 @@ use carillon::hub::{GapPolicy, Hub};
 use carillon::model::{Audience, Limits, Name, Push, Target};
 use carillon::session::origins::AllowedOrigins;
 use carillon::session::profiles::Profiles;
-use carillon::session::{PlainHttp, Sessions, Settings, serve};
+use carillon::session::{PlainHttp, ProfileHeartbeats, Sessions, Settings, serve};
 use prometheus::Registry;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,8 +51,12 @@ impl Server {
         let settings = Settings {
             profiles,
             allowed_origins: current_origins,
+            sign_in: watch::channel(Arc::default()).1,
             token_param: "key".to_owned(),
+            tls: None,
             plain_http,
+            heartbeats: ProfileHeartbeats::default(),
+            client_documents: None,
             closed: closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry).unwrap();

@@ -6,6 +6,7 @@ mod handshake;
 mod paced;
 mod pushers;
 mod request;
+mod stream;
 mod subscribers;
 
 pub use paced::{Pace, push_at};

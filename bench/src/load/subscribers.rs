@@ -2,11 +2,12 @@
 
 use super::frames::{FrameCounter, Sink};
 use super::handshake::{self, Answer};
+use super::stream::Stream;
 use crate::clock::{now, read_stamp};
 use crate::histogram::{Histogram, Quantiles};
 use anyhow::{Context, Result, anyhow, bail};
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
+use rustls::ClientConfig;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// The path and query of the handshake, which subscribe the client.
     pub target: String,
+    /// With what to speak TLS, where the server does.
+    pub tls: Option<Arc<ClientConfig>>,
     /// Number of clients.
     pub clients: usize,
     /// How many handshakes may be under way at once.
@@ -118,7 +121,7 @@ enum State {
 }
 
 struct Client {
-    stream: TcpStream,
+    stream: Stream,
     state: State,
 }
 
@@ -169,14 +172,9 @@ impl Loop {
         Ok(())
     }
 
-    /// Connecting blocks: on loopback it is done when the call returns, and costs less than an event.
     fn connect_one(&mut self, request: &[u8]) -> Result<()> {
-        let stream = std::net::TcpStream::connect(self.listen.address)?;
-        stream.set_nodelay(true)?;
-        (&stream).write_all(request)?;
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        self.poll.registry().register(&mut stream, Token(self.clients.len()), Interest::READABLE)?;
+        let mut stream = Stream::connect(self.listen.address, self.listen.tls.clone(), request)?;
+        stream.register(self.poll.registry(), Token(self.clients.len()))?;
         self.clients.push(Client { stream, state: State::Handshake(Vec::new()) });
         Ok(())
     }
@@ -197,7 +195,7 @@ impl Loop {
             match (before, &client.state) {
                 (false, State::Open(_)) => self.open += 1,
                 (_, State::Closed) => {
-                    self.poll.registry().deregister(&mut client.stream)?;
+                    client.stream.deregister(self.poll.registry())?;
                     self.shared.closed.fetch_add(1, Relaxed);
                 }
                 _ => {}
@@ -229,8 +227,7 @@ impl Client {
                 }
             };
             messages += self.take(&buffer[..read], latencies)?;
-            // With edge-triggered events a short read says that the socket is empty (epoll(7)).
-            if read < buffer.len() {
+            if self.stream.is_empty_after(read, buffer.len()) {
                 return Ok(messages);
             }
         }
@@ -257,19 +254,14 @@ impl Client {
     }
 }
 
-fn count(
-    counter: &mut FrameCounter,
-    bytes: &[u8],
-    stream: &mut TcpStream,
-    latencies: Option<&Histogram>,
-) -> Result<u64> {
+fn count(counter: &mut FrameCounter, bytes: &[u8], stream: &mut Stream, latencies: Option<&Histogram>) -> Result<u64> {
     let mut reader = Reader { stream, latencies: latencies.map(|latencies| (now(), latencies)) };
     counter.feed(bytes, &mut reader).map_err(|_| anyhow!("the server sent a malformed frame"))
 }
 
 /// What a client does with the frames that it counts.
 struct Reader<'a> {
-    stream: &'a mut TcpStream,
+    stream: &'a mut Stream,
     latencies: Option<(u64, &'a Histogram)>,
 }
 

@@ -3,7 +3,7 @@
 use super::{Bench, Cpu};
 use crate::load::{Pushers, Reuse, Subscribers};
 use crate::report::{Table, count, lost, micros, micros_each, quantile, rate};
-use crate::stack::{MESSAGE_LEN, Server};
+use crate::stack::{Kind, MESSAGE_LEN, Server};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Table> {
     );
     let columns = &["server", "pushes/s", "CPU per push", "Redis, per push", "answer p50", "p99", "refused", "lost"];
     let mut table = Table::new("HTTP API", how, columns);
-    for kind in bench.real_servers() {
+    // The API is plain HTTP beside TLS: the same as without.
+    for kind in bench.real_servers().filter(|kind| *kind != Kind::Tls) {
         let server = kind.start(&bench.programs)?;
         for (reuse, connections) in [(Reuse::KeepAlive, "keep-alive"), (Reuse::NewEach, "a connection each")] {
             let cells = push(&server, reuse, window)?;

@@ -1,13 +1,17 @@
 //! Starts a node of the server.
 
+use super::certificates;
 use super::{Child, MESSAGE_LEN, Redis, Server, free_address};
 use crate::load::PushRequest;
 use anyhow::Result;
+use rustls::ClientConfig;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -26,23 +30,38 @@ pub struct Node {
     process: Child,
     listen: SocketAddr,
     api: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Node {
     /// Starts a node on free ports, with no other setting than its Redis, and waits until it says that it is ready.
     pub fn start(program: &Path, redis: Option<String>, pages: Pages) -> Result<Self> {
-        let (listen, api) = (free_address()?, free_address()?);
         let mut command = Command::new(program);
-        command.env_clear().env("LOG", "warn");
+        command.env_clear().envs(redis.map(|url| ("REDIS_URL", url)));
+        Self::spawn(TempDir::new()?, command, pages, None)
+    }
+
+    /// The same with TLS on its WebSocket port and without Redis.
+    pub fn start_with_tls(program: &Path, pages: Pages) -> Result<Self> {
+        let directory = TempDir::new()?;
+        let clients = certificates::make(directory.path())?;
+        let mut command = Command::new(program);
+        // It runs in that directory.
+        command.env_clear().env("TLS_CERT", certificates::CERTIFICATE).env("TLS_KEY", certificates::KEY);
+        Self::spawn(directory, command, pages, Some(clients))
+    }
+
+    fn spawn(directory: TempDir, mut command: Command, pages: Pages, tls: Option<Arc<ClientConfig>>) -> Result<Self> {
+        let (listen, api) = (free_address()?, free_address()?);
+        command.env("LOG", "warn");
         command.env("WS_HOST", listen.ip().to_string()).env("WS_PORT", listen.port().to_string());
         command.env("HTTP_HOST", api.ip().to_string()).env("HTTP_PORT", api.port().to_string());
-        command.envs(redis.map(|url| ("REDIS_URL", url)));
         if pages == Pages::Small {
             command.env("MIMALLOC_ALLOW_THP", "0");
         }
-        let mut process = Child::spawn("carillon", &mut command)?;
+        let mut process = Child::spawn_in(directory, "carillon", &mut command)?;
         process.until(|_| is_ready(api).ok().filter(|ready| *ready))?;
-        Ok(Self { process, listen, api })
+        Ok(Self { process, listen, api, tls })
     }
 
     /// The node's process id.
@@ -58,6 +77,7 @@ impl Node {
             process: self.process,
             listen: self.listen,
             target: "/?channel[]=bench".into(),
+            tls: self.tls,
             push: self.api,
             request: PushRequest::get(self.api, push, MESSAGE_LEN, r#""status": true"#),
             redis,

@@ -20,6 +20,7 @@ pub(super) fn start(program: &Path) -> Result<Server> {
         process,
         listen,
         target: "/".into(),
+        tls: None,
         push,
         request: PushRequest::get(push, "/?message=", MESSAGE_LEN, "200 OK"),
         redis: None,

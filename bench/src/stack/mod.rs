@@ -1,6 +1,7 @@
 //! What is measured: real processes on ports of their own, which end when their value is dropped.
 
 mod carillon;
+mod certificates;
 mod child;
 mod floor;
 mod nchan;
@@ -9,8 +10,10 @@ mod redis;
 use crate::load::{Listen, PushRequest};
 use anyhow::Result;
 use clap::ValueEnum;
+use rustls::ClientConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use carillon::{Node, Pages};
 pub use child::{Child, free_address};
@@ -38,6 +41,8 @@ pub enum Kind {
     Floor,
     /// One node with its state embedded
     Embedded,
+    /// The same, with TLS on its WebSocket port
+    Tls,
     /// One node and a Redis of its own
     Redis,
     /// nginx with nchan, for comparison
@@ -55,6 +60,7 @@ impl Kind {
         match self {
             Self::Floor => floor::start(&programs.floor),
             Self::Embedded => Ok(Node::start(&programs.carillon, None, pages)?.into_server("Carillon, embedded", None)),
+            Self::Tls => Ok(Node::start_with_tls(&programs.carillon, pages)?.into_server("Carillon, TLS", None)),
             Self::Redis => {
                 let redis = Redis::start(&programs.redis)?;
                 let node = Node::start(&programs.carillon, Some(redis.url()), pages)?;
@@ -75,6 +81,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// What their handshake asks for to be subscribed to the one channel of the benchmark.
     pub target: String,
+    /// With what its WebSocket clients speak TLS, where it does.
+    pub tls: Option<Arc<ClientConfig>>,
     /// Where its HTTP API is.
     pub push: SocketAddr,
     /// A push to the channel.
@@ -88,6 +96,13 @@ impl Server {
     pub fn listeners(&self, clients: usize, sample_every: usize) -> Listen {
         /// Handshakes under way at once: enough for batches to form, few enough for every listener's backlog.
         const IN_FLIGHT: usize = 64;
-        Listen { address: self.listen, target: self.target.clone(), clients, in_flight: IN_FLIGHT, sample_every }
+        Listen {
+            address: self.listen,
+            target: self.target.clone(),
+            tls: self.tls.clone(),
+            clients,
+            in_flight: IN_FLIGHT,
+            sample_every,
+        }
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn start(nginx: &Path) -> Result<Server> {
         process,
         listen: address,
         target: "/sub".into(),
+        tls: None,
         push: address,
         // 201 where the channel has subscribers, 202 where it has none.
         request: PushRequest::post(address, "/pub", MESSAGE_LEN, "HTTP/1.1 20"),

@@ -99,7 +99,7 @@ async fn carry_out(
     let valued = |(event, place): (&str, Result<usize, String>)| {
         let values = match place {
             Ok(place) => std::mem::take(&mut values[place]),
-            Err(why) => vec![Value::Fault(why); lives.len()],
+            Err(why) => vec![Value::Fault(why.into()); lives.len()],
         };
         (event.to_owned(), values)
     };

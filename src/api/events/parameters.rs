@@ -266,9 +266,15 @@ impl<'a> Parameter<'a> {
         name(&text).map_err(|error| self.wrong_name(&text, &error))
     }
 
-    /// Ids between commas that somebody may have.
+    /// Ids between commas that somebody may have, at most [`MAX_VALUES`].
     pub(super) fn names(self) -> Result<Vec<Name>, Fault> {
-        Ok(self.single()?.split(|&byte| byte == b',').filter_map(|part| name(part).ok()).collect())
+        let text = self.single()?;
+        let mut parts = text.split(|&byte| byte == b',');
+        let names = parts.by_ref().take(MAX_VALUES).filter_map(|part| name(part).ok()).collect();
+        match parts.next() {
+            None => Ok(names),
+            Some(_) => Err(self.wrong(format_args!("has more than {MAX_VALUES} names"))),
+        }
     }
 
     /// Ids between commas that somebody is to get.

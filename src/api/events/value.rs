@@ -27,8 +27,8 @@ pub(super) enum Value {
     Map(Arc<Answer>),
     /// Names, each under itself.
     NameMap(Vec<String>),
-    /// It could not be had, for this reason.
-    Fault(String),
+    /// It could not be had, for this reason; one text for all nodes of which that is true, as it may hold a long name.
+    Fault(Arc<str>),
 }
 
 impl Value {
@@ -48,7 +48,7 @@ impl Value {
             Self::Flag(flag) => json::append(out, depth, flag),
             Self::Text(text) => json::append(out, depth, text),
             Self::Json(value) => json::append(out, depth, value),
-            Self::Fault(why) => json::append(out, depth, &json!({ "code": 1, "msg": why, "data": [] })),
+            Self::Fault(why) => json::append(out, depth, &json!({ "code": 1, "msg": **why, "data": [] })),
             Self::Trues(count) => {
                 let count = usize::try_from(*count).unwrap_or(usize::MAX);
                 return entries.write(out, count, |out, _| out.extend_from_slice(b"true"));

@@ -7,12 +7,13 @@
 use super::meaning::{Codes, NotDone};
 use super::plan::{Plan, to_groups};
 use super::value::Value;
-use crate::cluster::{Act, Answer, Life, Outcome, Question};
+use crate::cluster::{Act, Answer, Life, Outcome, Question, impatience};
 use crate::model::{Audience, ConnectionId, Error, Name, Push, Target};
 use crate::service::{Dialect, Service};
 use indexmap::IndexSet;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the acts that are handed over at once may weigh, which each take memory of their own: a repeated event as often as
 /// it is repeated. More go one after the other.
@@ -28,6 +29,8 @@ struct Batch<'a> {
     plans: &'a [Plan],
     values: Vec<Vec<Value>>,
     window: Window,
+    /// How long a node is waited for.
+    patience: Duration,
 }
 
 /// Events that wait for being done together.
@@ -47,7 +50,8 @@ enum Window {
 /// carried out more than once.
 pub(super) async fn run(service: &Service, lives: &[Life], plans: &[Plan], steps: &[usize]) -> Vec<Vec<Value>> {
     let values = vec![Vec::new(); plans.len()];
-    let mut batch = Batch { service, lives, plans, values, window: Window::Reads(IndexSet::new()) };
+    let patience = service.limits().act_timeout;
+    let mut batch = Batch { service, lives, plans, values, window: Window::Reads(IndexSet::new()), patience };
     for &step in steps {
         batch.take(step).await;
     }
@@ -113,7 +117,7 @@ impl Batch<'_> {
                     // The directory has an answer of each life to each question, so that nothing is left out.
                     answers.iter().map(|answers| of_life(answers).unwrap_or(Value::Number(0))).collect()
                 }
-                Err(error) => vec![Value::Fault(not_available(error)); self.lives.len()],
+                Err(error) => vec![Value::Fault(not_available(error).into()); self.lives.len()],
             };
         }
     }
@@ -144,7 +148,7 @@ impl Batch<'_> {
                     }
                 }
                 (Plan::SendToGroupsOf(..), Err(error)) => {
-                    self.values[event] = vec![Value::Fault(not_accepted(error)); self.lives.len()];
+                    self.values[event] = vec![Value::Fault(not_accepted(error).into()); self.lives.len()];
                     continue;
                 }
                 (Plan::Known(_) | Plan::Read(..), _) => continue,
@@ -163,7 +167,10 @@ impl Batch<'_> {
         if acts.is_empty() {
             return;
         }
-        let outcomes = self.service.act(Dialect::Events, self.lives, &acts).await;
+        let outcomes = self.service.act(Dialect::Events, self.lives, &acts, self.patience).await;
+        if outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::NoAnswer(_))) {
+            self.patience = self.patience.min(impatience(self.service.limits().act_timeout));
+        }
         for (at, ((event, codes), act)) in of_events.into_iter().zip(&acts).enumerate() {
             let nothing = act.nobody();
             let values = outcomes.iter().map(|outcomes| value(codes, act, outcomes.get(at).unwrap_or(&nothing)));
@@ -231,9 +238,9 @@ fn is_push(act: &Act) -> bool {
 /// What a node's outcome is to the event.
 fn value(codes: Codes, act: &Act, outcome: &Outcome) -> Value {
     codes.value(outcome).unwrap_or_else(|why| match why {
-        NotDone::Trouble(why) if is_push(act) => Value::Fault(format!("push not accepted: {why}")),
-        NotDone::Trouble(why) => Value::Fault(format!("not available: {why}")),
-        NotDone::Limit(why) => Value::Fault(why.to_owned()),
+        NotDone::Trouble(why) if is_push(act) => Value::Fault(format!("push not accepted: {why}").into()),
+        NotDone::Trouble(why) => Value::Fault(format!("not available: {why}").into()),
+        NotDone::Limit(why) => Value::Fault(why.into()),
     })
 }
 

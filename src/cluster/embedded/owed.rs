@@ -190,7 +190,7 @@ mod tests {
         let lanes = (0..LANES).map(|_| Arc::default()).collect();
         let mut teller = Teller { hub: hub.clone(), owing, occupied: HashSet::new(), version: 0, lanes };
         let audiences = vec![Audience::channel(name()), Audience::user(name())];
-        let id = hub.open(Opening { details: "{}".into(), audiences }, |_| Vec::new()).unwrap();
+        let id = hub.open(Opening { details: "{}".into(), audiences, heartbeat: None }, |_| Vec::new()).unwrap();
         teller.compare();
         teller.compare();
         hub.close(id, 1000, "");

@@ -12,11 +12,11 @@ use super::publishing::{ToConnection, unavailable};
 use super::reading::lost;
 use super::wire::Command;
 use crate::cluster::acts::Subject;
-use crate::cluster::{Act, Life, Outcome};
+use crate::cluster::{Act, Life, Outcome, impatience};
 use crate::model::{Audience, ConnectionId, Error, NodeId, Result, Seq, Target};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -131,6 +131,15 @@ impl Core {
         Err(lost())
     }
 
+    /// The live node of this number. The copy of the leases will do: a registration is of one life for ever, and who acts on
+    /// the answer finds out whether it still stands. A miss reads them again.
+    pub(super) async fn life(&self, seq: Seq) -> Result<Option<Life>> {
+        if let Some(id) = self.leases.copy().of(seq).and_then(|registration| self.life_ids.get(registration)) {
+            return Ok(Some(Life { seq, id }));
+        }
+        Ok(self.lives().await?.into_iter().find(|life| life.seq == seq))
+    }
+
     /// Asks whoever must act, and waits for all of them; what is counted is summed up.
     pub(super) async fn ask(&self, act: Act, wait: Duration) -> Result<Outcome> {
         if let Subject::Connection(connection) = act.subject() {
@@ -150,10 +159,16 @@ impl Core {
     /// See [`Cluster::act`](crate::cluster::Cluster::act).
     pub(super) async fn act(&self, lives: &[Life], acts: &[Act], wait: Duration) -> Vec<Vec<Outcome>> {
         let mut all: Vec<Vec<Outcome>> = lives.iter().map(|_| Vec::with_capacity(acts.len())).collect();
+        let mut wait = wait;
         for list in lists(acts) {
             let list = &acts[list];
             match self.act_once(lives, list, wait).await {
-                Ok(outcomes) => all.iter_mut().zip(outcomes).for_each(|(all, outcomes)| all.extend(outcomes)),
+                Ok(outcomes) => {
+                    if outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::NoAnswer(_))) {
+                        wait = wait.min(impatience(wait));
+                    }
+                    all.iter_mut().zip(outcomes).for_each(|(all, outcomes)| all.extend(outcomes));
+                }
                 Err(error) => {
                     let outcome = failed(error);
                     all.iter_mut().for_each(|all| all.extend(list.iter().map(|_| outcome.clone())));
@@ -198,7 +213,7 @@ impl Core {
         let asked: BTreeSet<Seq> =
             lives.iter().zip(&concerned).filter(|(_, acts)| !acts.is_empty()).map(|(life, _)| life.seq).collect();
         let mut place = self.requests.begin(asked.clone());
-        let mut unreachable = BTreeSet::new();
+        let mut unreachable: BTreeMap<Seq, String> = BTreeMap::new();
         let everybody = leases.registrations().all(|registration| seqs(lives).contains(&registration.seq));
         let topic = match acts {
             [act @ (Act::Deliver(_) | Act::Close { .. })] if everybody => self.topic(act.subject()),
@@ -225,10 +240,13 @@ impl Core {
                     async move { (life.seq, self.hand_to_bus(&command).await) }
                 });
                 for (seq, receivers) in join_all(sent).await {
-                    if receivers?.as_i64() == Some(0) {
-                        unreachable.insert(seq);
-                        place.give_up(seq);
-                    }
+                    let why = match receivers {
+                        Ok(receivers) if receivers.as_i64() == Some(0) => "is not subscribed just now".to_owned(),
+                        Ok(_) => continue,
+                        Err(error) => format!("could not be asked: {error}"),
+                    };
+                    unreachable.insert(seq, why);
+                    place.give_up(seq);
                 }
             }
         }
@@ -245,10 +263,8 @@ impl Core {
                 None
             } else if missing.contains(&life.seq) {
                 Some(failed(Error::NoAnswer { node: life.id.to_string(), waited: wait }))
-            } else if unreachable.contains(&life.seq) {
-                Some(Outcome::Failed(format!("node {} is not subscribed just now", life.id)))
             } else {
-                None
+                unreachable.get(&life.seq).map(|why| Outcome::Failed(format!("node {} {why}", life.id)))
             };
             let answer = answers.get(&life.seq);
             // By a topic a node may answer that was not expected to have anything.
@@ -266,7 +282,8 @@ impl Core {
     }
 
     /// Which of the acts concern which life: for each the acts' places in the list. An audience's members may be where the
-    /// directory shows some, and where one of the connections lives that the list names, as it may have joined just before.
+    /// directory shows some, where an act before it makes some, and where one of the connections lives that the list names,
+    /// as it may have joined just before.
     async fn concerned(&self, lives: &[Life], acts: &[Act]) -> Result<(Arc<LeaseTable>, Vec<Vec<usize>>)> {
         let named: BTreeSet<Seq> = acts.iter().filter_map(|act| act.subject().owner()).collect();
         let audiences: BTreeSet<&Audience> = acts
@@ -301,16 +318,25 @@ impl Core {
                 let shown = questions.iter().zip(answers).filter(|(_, there)| there.as_i64() == Some(1));
                 shown.map(|((seq, audience, _), _)| (*seq, *audience)).collect()
             };
-            let concerns = |registration: &Registration, act: &Act| match act.subject() {
-                Subject::Connection(connection) => connection.seq() == registration.seq,
-                Subject::Audience(audience) => {
-                    named.contains(&registration.seq) || shown.contains(&(registration.seq, audience))
-                }
-                Subject::Everybody => true,
-            };
-            let share = |registration: Option<&Registration>| match registration {
-                Some(registration) => (0..acts.len()).filter(|at| concerns(registration, &acts[*at])).collect(),
-                None => Vec::new(),
+            let share = |registration: Option<&Registration>| {
+                let Some(seq) = registration.map(|registration| registration.seq) else { return Vec::new() };
+                // What the directory doesn't show yet, as an act before it in the list brings it about.
+                let mut joined = BTreeSet::new();
+                let concerns = |at: &usize| {
+                    let act = &acts[*at];
+                    let concerned = match act.subject() {
+                        Subject::Connection(connection) => connection.seq() == seq,
+                        Subject::Audience(audience) => {
+                            named.contains(&seq) || shown.contains(&(seq, audience)) || joined.contains(audience)
+                        }
+                        Subject::Everybody => true,
+                    };
+                    if concerned {
+                        joined.extend(act.subscribed());
+                    }
+                    concerned
+                };
+                (0..acts.len()).filter(concerns).collect()
             };
             let concerned = live.into_iter().map(share).collect();
             return Ok((leases, concerned));

@@ -21,8 +21,12 @@ use tokio::time::timeout;
 /// Questions that are asked of all nodes at once.
 const AT_ONCE: usize = 256;
 
-/// Members whose details one script reads: about a millisecond.
+/// Members whose details one script reads: about a millisecond, where clients have connected with short queries.
 const GATHERED: u64 = 300;
+
+/// Bytes of details after which that script stops, as they hold queries that clients have chosen and up to a thousand
+/// groups: one to two milliseconds whatever they hold, five where it ends with the longest that a connection can have.
+const ENOUGH: i64 = 32 << 10;
 
 /// Small sets that one command unites; together they have no more than [`WHOLE`] members.
 const UNITED: usize = 500;
@@ -97,7 +101,7 @@ impl Core {
                     match (size, self.short(registration, question, size)) {
                         (0, _) => Some(nothing(question)),
                         (_, Some(command)) => {
-                            short.push((at, *question, command));
+                            short.push((at, *question, *registration, command));
                             None
                         }
                         (_, None) => {
@@ -110,9 +114,12 @@ impl Core {
             answers.push(answer);
         }
         if !short.is_empty() {
-            let values = self.all(short.iter().map(|(_, _, command)| command.clone()).collect()).await?;
-            for ((at, question, _), value) in short.into_iter().zip(values) {
-                answers[at] = Some(listed(question, value)?);
+            let values = self.all(short.iter().map(|(.., command)| command.clone()).collect()).await?;
+            for ((at, question, registration, _), value) in short.into_iter().zip(values) {
+                match listed(question, value)? {
+                    Some(answer) => answers[at] = Some(answer),
+                    None => long.push((at, question, registration)),
+                }
             }
         }
         for (at, question, registration) in long {
@@ -185,7 +192,7 @@ impl Core {
             // What the directory keeps of a connection has no others.
             AudienceKind::Group | AudienceKind::Channel | AudienceKind::Device => "groups",
         };
-        Command::script(&scripts::GATHER, &[set, self.keys.connections(registration)]).arg(field)
+        Command::script(&scripts::GATHER, &[set, self.keys.connections(registration)]).arg(field).arg(ENOUGH)
     }
 
     /// Reads a long list step by step.
@@ -202,12 +209,19 @@ impl Core {
                 Ok(Answer::Names(names.into_iter().collect()))
             }
             Question::AudiencesOfMembers(audience, kind) => {
+                let gather = || self.gather(registration, audience, *kind);
                 let mut names = BTreeSet::new();
                 let mut cursor = "0".to_owned();
                 loop {
-                    let step = self.gather(registration, audience, *kind).arg(cursor).arg(GATHERED as i64);
-                    let (next, more) = gathered(self.pools.run(&step).await?)?;
-                    names.extend(more);
+                    let step = gather().arg(cursor).arg(GATHERED as i64);
+                    let mut gathered = self::gathered(self.pools.run(&step).await?)?;
+                    let next = gathered.next;
+                    names.extend(gathered.names);
+                    while !gathered.left.is_empty() {
+                        let step = gathered.left.into_iter().fold(gather().arg("these"), Command::arg);
+                        gathered = self::gathered(self.pools.run(&step).await?)?;
+                        names.extend(gathered.names);
+                    }
                     if next == "0" {
                         return Ok(Answer::Names(names.into_iter().map(|name| (name, 0)).collect()));
                     }
@@ -283,7 +297,7 @@ fn nothing(question: &Question) -> Answer {
 /// The answer to a question that one command answers.
 fn whole(question: &Question, value: Value) -> Answer {
     match question {
-        Question::Details(_) => Answer::Details(value.as_str().map(|details| Details::parse(&details))),
+        Question::Details(_) => Answer::Details(value.as_str().map(|details| Box::new(Details::parse(&details)))),
         Question::Connections
         | Question::ConnectionIds
         | Question::Members(_)
@@ -296,36 +310,51 @@ fn whole(question: &Question, value: Value) -> Answer {
     }
 }
 
-/// A short list.
-fn listed(question: &Question, value: Value) -> Result<Answer, Fault> {
-    match question {
+/// A short list; `None` where it turns out to be a long one.
+fn listed(question: &Question, value: Value) -> Result<Option<Answer>, Fault> {
+    Ok(Some(match question {
         Question::Audiences(_) => {
             let named = |(name, members): (String, String)| Some((Name::new(&name).ok()?, members.parse().ok()?));
             let mut names: Vec<(Name, u64)> = fields(value).into_iter().filter_map(named).collect();
             names.sort_unstable();
-            Ok(Answer::Names(names))
+            Answer::Names(names)
         }
         Question::AudiencesOfMembers(..) => {
-            let names: BTreeSet<Name> = gathered(value)?.1.into_iter().collect();
-            Ok(Answer::Names(names.into_iter().map(|name| (name, 0)).collect()))
+            let Gathered { names, left, .. } = gathered(value)?;
+            if !left.is_empty() {
+                return Ok(None);
+            }
+            let names: BTreeSet<Name> = names.into_iter().collect();
+            Answer::Names(names.into_iter().map(|name| (name, 0)).collect())
         }
         Question::ConnectionIds | Question::MemberIds(_) | Question::MemberIdsOfAll(_) => {
-            Ok(Answer::Ids(super::listing::counters(&value)?.1))
+            Answer::Ids(super::listing::counters(&value)?.1)
         }
         Question::Connections
         | Question::Members(_)
         | Question::SharedMember(..)
         | Question::AudienceCount(_)
-        | Question::Details(_) => Ok(whole(question, value)),
-    }
+        | Question::Details(_) => whole(question, value),
+    }))
 }
 
-/// One step of gathering: the next cursor, and names.
-fn gathered(value: Value) -> Result<(String, Vec<Name>), Fault> {
+/// One step of gathering.
+struct Gathered {
+    /// The next cursor.
+    next: String,
+    names: Vec<Name>,
+    /// Members that were not looked at.
+    left: Vec<String>,
+}
+
+fn gathered(value: Value) -> Result<Gathered, Fault> {
     const UNEXPECTED: Fault = Fault::Unexpected("gather");
     let Value::Array(answer) = value else { return Err(UNEXPECTED) };
-    let [next, names] = answer.as_slice() else { return Err(UNEXPECTED) };
-    let next = next.as_string().ok_or(UNEXPECTED)?;
-    let names = names.clone().into_array().into_iter();
-    Ok((next, names.filter_map(|name| Name::new(&name.as_str()?).ok()).collect()))
+    let [next, names, left] = answer.as_slice() else { return Err(UNEXPECTED) };
+    let texts = |list: &Value| list.clone().into_array().into_iter().filter_map(|text| text.as_string());
+    Ok(Gathered {
+        next: next.as_string().ok_or(UNEXPECTED)?,
+        names: texts(names).filter_map(|name| Name::new(&name).ok()).collect(),
+        left: texts(left).collect(),
+    })
 }

@@ -365,6 +365,11 @@ impl Cluster for RedisCluster {
         self.core.lives().await
     }
 
+    async fn life(&self, seq: Seq) -> Result<Option<Life>> {
+        self.core.health.admit().await?;
+        self.core.life(seq).await
+    }
+
     async fn look(&self, lives: &[Life], questions: &[Question]) -> Result<Vec<Vec<Answer>>> {
         self.core.health.admit().await?;
         self.core.look_at(lives, questions).await

@@ -4,16 +4,19 @@
 //! acknowledgement of an earlier one counts for nothing. So a connection that broke, or a slot that moved, can't leave a name
 //! behind that is believed to be heard.
 
+mod table;
+
 use super::core::Core;
-use super::keys::{Keys, slot};
+use super::keys::Keys;
 use super::link;
 use super::metrics::RedisMetrics;
 use super::topology::{Place, SlotMap, Topology};
 use crate::hub::{Change, Hub};
 use crate::model::{Audience, Seq};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use table::{LinkState, Table};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -35,94 +38,6 @@ pub(super) enum Topic {
     All,
     /// This node's own messages to itself.
     Probe,
-}
-
-struct Entry {
-    topic: Topic,
-    slot: u16,
-    /// Epoch of the link that acknowledged it; 0: none.
-    acknowledged: u64,
-    /// It is in the queue of those to be looked at.
-    lingering: bool,
-    /// It was acknowledged once, and by nobody since: pushes may have passed by, and the hub has not been told.
-    missed: bool,
-    waiters: Vec<oneshot::Sender<()>>,
-}
-
-/// One link, as the table sees it.
-struct LinkState {
-    epoch: u64,
-    /// Names to look at: to subscribe where they are in the table, to unsubscribe where not.
-    dirty: HashSet<Arc<str>>,
-    /// Names that the server should count for this link.
-    held: usize,
-    /// Everything that was wanted when it began has been acknowledged.
-    complete: bool,
-    /// What it hears again, to be told to the hub when it has nothing left to subscribe.
-    regained: Vec<Topic>,
-    /// Its id at the server, and the server's life.
-    client: (i64, Arc<str>),
-    wake: Arc<Notify>,
-}
-
-#[derive(Default)]
-struct Table {
-    entries: HashMap<Arc<str>, Entry>,
-    links: HashMap<Place, LinkState>,
-    epoch: u64,
-    lingering: VecDeque<(Instant, Arc<str>)>,
-    inbox: Option<Arc<str>>,
-    /// The life of the server that is written to; not known in a Cluster, which has several.
-    life: Option<Arc<str>>,
-}
-
-impl Table {
-    fn is_acknowledged(&self, entry: &Entry, map: &SlotMap) -> bool {
-        let link = map.place(entry.slot).and_then(|place| self.links.get(place));
-        link.is_some_and(|link| entry.acknowledged == link.epoch)
-    }
-
-    /// Has the name's link look at it.
-    fn touch(&mut self, name: &Arc<str>, slot: u16, map: &SlotMap) {
-        if let Some(link) = map.place(slot).and_then(|place| self.links.get_mut(place)) {
-            link.dirty.insert(name.clone());
-            link.wake.notify_one();
-        }
-    }
-
-    /// Puts a name in if it isn't. Whether an audience's stays is decided when it has lingered: whoever wanted it may be
-    /// gone by then.
-    fn want(&mut self, name: Arc<str>, topic: Topic, map: &SlotMap) {
-        if self.entries.contains_key(&name) {
-            return;
-        }
-        let slot = slot(&name);
-        let audience = matches!(topic, Topic::Audience(_));
-        let entry = Entry { topic, slot, acknowledged: 0, lingering: false, missed: false, waiters: Vec::new() };
-        self.entries.insert(name.clone(), entry);
-        self.touch(&name, slot, map);
-        if audience {
-            self.linger(name);
-        }
-    }
-
-    /// Has somebody look a while later whether the name has members.
-    fn linger(&mut self, name: Arc<str>) {
-        if let Some(entry) = self.entries.get_mut(&name)
-            && !std::mem::replace(&mut entry.lingering, true)
-        {
-            self.lingering.push_back((Instant::now() + LINGER, name));
-        }
-    }
-
-    fn drop_name(&mut self, name: &Arc<str>, map: &SlotMap) {
-        let Some(entry) = self.entries.remove(name) else { return };
-        // By epoch, not by slot: the map may be newer than what the table knows of it.
-        if let Some(link) = self.links.values_mut().find(|link| link.epoch == entry.acknowledged) {
-            link.held -= 1;
-        }
-        self.touch(name, entry.slot, map);
-    }
 }
 
 /// What a link has to do next.

@@ -10,6 +10,7 @@ mod upkeep;
 mod write;
 
 use super::backlog::Backlog;
+use super::heartbeat::{HeartbeatNumber, Round};
 use super::inbox::{Command, Parcel};
 use super::roster::{AudienceNumber, Numbers};
 use super::socket::{CloseReason, Socket};
@@ -27,7 +28,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 const RUN_BYTES: usize = 256 << 10;
 const RUN_PARCELS: usize = 1024;
 
-/// How often pings are due; each time a slice of the connections gets theirs, so that they spread over the interval.
+/// How often pings and heartbeats are due; each time a slice of the connections gets theirs, so that they spread over the
+/// interval.
 const TICK: Duration = Duration::from_millis(200);
 
 /// How long a closed connection's peer has to answer the close frame before the stream is ended.
@@ -52,6 +54,8 @@ struct Slot {
     /// The chain of segments that the run owes it.
     owed: (u32, u32),
     missed_pings: u8,
+    /// What it is sent again and again.
+    heartbeat: Option<HeartbeatNumber>,
     /// A close frame is on its way or written; nothing follows it.
     closing: bool,
 }
@@ -92,9 +96,12 @@ pub(super) struct Shard {
     dirty: Vec<u32>,
     stamp: u64,
     closing: Vec<(Instant, u32)>,
-    next_ping: usize,
-    ping_credit: f64,
+    /// When the clock was last looked at.
+    ticked: Instant,
+    pings: Round,
     ping: Bytes,
+    /// One for each of the hub's heartbeats.
+    heartbeats: Vec<Round>,
     tally: Tally,
     since_yield: usize,
 }
@@ -115,9 +122,10 @@ impl Shard {
             dirty: Vec::new(),
             stamp: 0,
             closing: Vec::new(),
-            next_ping: 0,
-            ping_credit: 0.0,
+            ticked: Instant::now(),
+            pings: Round::default(),
             ping: frame::ping(),
+            heartbeats: Vec::new(),
             tally: Tally::default(),
             since_yield: 0,
         }
@@ -158,7 +166,9 @@ impl Shard {
         self.flush().await;
         match command {
             Command::Deliver(_) => {}
-            Command::Open { counter, audiences, greeting } => self.open(counter, audiences, greeting),
+            Command::Open { counter, audiences, greeting, heartbeat } => {
+                self.open(counter, audiences, greeting, heartbeat);
+            }
             Command::Attach { counter, socket } => self.attach(counter, socket),
             Command::Join { counter, audience } => {
                 if let Some(&slot) = self.index.get(&counter) {
@@ -191,7 +201,7 @@ impl Shard {
         self.slots.get_mut(slot as usize).and_then(Option::as_mut)
     }
 
-    fn open(&mut self, counter: u32, audiences: Numbers, greeting: Vec<Bytes>) {
+    fn open(&mut self, counter: u32, audiences: Numbers, greeting: Vec<Bytes>, heartbeat: Option<HeartbeatNumber>) {
         let mut backlog = Backlog::default();
         for frame in greeting {
             backlog.push(frame);
@@ -205,6 +215,7 @@ impl Shard {
             stamp: 0,
             owed: (NONE, NONE),
             missed_pings: 0,
+            heartbeat,
             closing: false,
         };
         let number = match self.free.pop() {
@@ -295,7 +306,7 @@ impl Shard {
             && let Some(backlog) = &mut slot.backlog
         {
             let before = backlog.bytes();
-            backlog.keep_front();
+            backlog.keep_front(slot.socket.as_ref().map_or(0, |socket| socket.begun()));
             let dropped = before - backlog.bytes();
             self.tally.unsent -= dropped as i64;
         }
@@ -323,5 +334,15 @@ impl Shard {
         if tally.unsent != 0 {
             metrics.unsent.add(tally.unsent);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shard_has_of_a_connection_is_small() {
+        assert!(size_of::<Option<Slot>>() <= 72, "{} bytes", size_of::<Option<Slot>>());
     }
 }

@@ -1,17 +1,19 @@
-//! What a shard does by the clock, and about gaps: pings, streams that their peers did not end.
+//! What a shard does by the clock, and about gaps: pings, heartbeats, streams that their peers did not end.
 
+use super::super::heartbeat::Round;
 use super::super::inbox::Command;
 use super::super::roster::Numbers;
 use super::super::socket::CloseReason;
 use super::super::{GapPolicy, frame};
-use super::{Shard, Slot, TICK};
+use super::{Shard, Slot};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Unanswered pings after which a connection is dead.
 const MISSED_PINGS: u8 = 2;
 
 impl Shard {
-    /// Ends streams whose peers did not, and pings the next slice of connections.
+    /// Ends streams whose peers did not, and gives the next slice of connections its pings and heartbeats.
     pub(super) fn tick(&mut self) {
         let now = Instant::now();
         let mut closing = std::mem::take(&mut self.closing);
@@ -33,15 +35,37 @@ impl Shard {
                 self.hub.inboxes.iter().for_each(|inbox| inbox.push(Command::Gap(None)));
             }
         }
+        let elapsed = now - std::mem::replace(&mut self.ticked, now);
         let interval = self.hub.limits.ping_interval;
-        if interval.is_zero() || self.slots.is_empty() {
-            return;
+        if !interval.is_zero() {
+            for number in self.pings.turn(self.slots.len(), elapsed, interval) {
+                self.ping(number as u32);
+            }
         }
-        self.ping_credit += self.slots.len() as f64 * TICK.as_secs_f64() / interval.as_secs_f64();
-        while self.ping_credit >= 1.0 {
-            self.ping_credit -= 1.0;
-            self.next_ping = if self.next_ping + 1 < self.slots.len() { self.next_ping + 1 } else { 0 };
-            self.ping(self.next_ping as u32);
+        self.beat(elapsed);
+    }
+
+    /// Sends the next slice of connections its heartbeat. One that has not read what it is owed needs none.
+    fn beat(&mut self, elapsed: Duration) {
+        let hub = self.hub.clone();
+        let Some(heartbeats) = hub.heartbeats.get() else { return };
+        let mut sent = 0;
+        for (at, (number, interval, frame)) in heartbeats.iter().enumerate() {
+            if self.heartbeats.len() <= at {
+                self.heartbeats.push(Round::default());
+            }
+            let frame = [frame.clone()];
+            for slot in self.heartbeats[at].turn(self.slots.len(), elapsed, *interval) {
+                if let Some(Some(Slot { heartbeat, backlog: None, closing: false, .. })) = self.slots.get(slot)
+                    && *heartbeat == Some(*number)
+                {
+                    self.write(slot as u32, &frame, 0);
+                    sent += 1;
+                }
+            }
+        }
+        if sent > 0 {
+            hub.metrics.heartbeats.inc_by(sent);
         }
     }
 

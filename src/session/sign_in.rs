@@ -1,0 +1,68 @@
+//! Who has to show a token at the handshake, where it is, and what it opens.
+
+use super::handshake::Refusal;
+use super::profile::Profile;
+use crate::auth::{ChannelPatterns, Claims, Rejection, Verifier, bearer};
+use crate::model::{Audience, AudienceKind};
+use crate::query::{Query, Value};
+use hyper::HeaderMap;
+use std::time::SystemTime;
+
+/// The rules for signing in, which may change while the node runs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SignIn {
+    /// What tokens are checked with. Without any key they are ignored.
+    pub verifier: Verifier,
+    /// The query parameter that holds a token, by the name that PHP reads it under. A bearer token is taken where the query
+    /// has none.
+    pub parameter: String,
+    /// The profiles whose clients have to show a token.
+    pub required: Vec<Profile>,
+    /// Channels that may be subscribed to by those alone whose token allows it.
+    pub private_channels: ChannelPatterns,
+}
+
+impl SignIn {
+    /// What the client's token says; `None` where it has none and needs none, or tokens are ignored.
+    pub(super) fn claims(
+        &self,
+        profile: Profile,
+        query: &Query,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> Result<Option<Claims>, Refusal> {
+        if !self.verifier.has_keys() {
+            return Ok(None);
+        }
+        let token = match query.get(&self.parameter) {
+            Some(Value::Text(token)) if token.is_empty() => bearer(headers),
+            Some(Value::Text(token)) => Some(token.as_ref()),
+            Some(Value::Array(_)) => return Err(Rejection::Malformed("its parameter is a list").into()),
+            None => bearer(headers),
+        };
+        match token {
+            Some(token) => Ok(Some(self.verifier.verify(token, now)?)),
+            None if self.required.contains(&profile) => Err(Refusal::NoToken),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether these may be subscribed to with these claims.
+    pub(super) fn check(&self, claims: Option<&Claims>, audiences: &[Audience]) -> Result<(), Refusal> {
+        let closed = |audience: &&Audience| {
+            audience.kind == AudienceKind::Channel
+                && self.private_channels.contain(&audience.name)
+                && !claims.is_some_and(|claims| claims.channels.contain(&audience.name))
+        };
+        match audiences.iter().find(closed) {
+            Some(channel) => Err(Refusal::PrivateChannel(channel.name.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a token makes its connection a member of.
+pub(super) fn audiences(claims: &Claims) -> impl Iterator<Item = Audience> {
+    let user = claims.user.clone().map(Audience::user);
+    user.into_iter().chain(claims.group.clone().map(Audience::group))
+}

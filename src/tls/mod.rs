@@ -1,0 +1,193 @@
+//! TLS on the node's own ports: the certificate, its exchange while the node runs, and accepting.
+//!
+//! [`pair`] reads a chain and its key, [`Certificate`] holds the configuration that handshakes are answered with and
+//! follows its files. Connections that are there keep what they were accepted with.
+
+mod pair;
+
+use pair::Pair;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+pub use pair::TlsError;
+
+/// How often the files are looked at. By their content, as a mounted secret changes by the exchange of a link.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Where PEM is: in a file, or given itself.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The path of a file.
+    Path(PathBuf),
+    /// The PEM.
+    Pem(String),
+}
+
+impl Source {
+    /// PEM begins with dashes; everything else is a path.
+    pub fn new(value: String) -> Self {
+        if value.trim_start().starts_with("-----BEGIN ") { Self::Pem(value) } else { Self::Path(value.into()) }
+    }
+}
+
+impl fmt::Debug for Source {
+    /// A path, or that there is PEM: it may be a private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => fmt::Debug::fmt(path, f),
+            Self::Pem(_) => f.write_str("(PEM)"),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Pem(_) => f.write_str("its value"),
+        }
+    }
+}
+
+/// Where the certificate and its key are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsConfig {
+    /// The certificate with its chain, the server's own first (`TLS_CERT`).
+    pub certificate: Source,
+    /// Its private key: PKCS#8, PKCS#1 or SEC1 (`TLS_KEY`).
+    pub key: Source,
+}
+
+/// What has become of an attempt to exchange the certificate; the label `result` of `carillon_tls_reloads_total`.
+const RESULTS: [&str; 2] = ["taken", "refused"];
+
+struct Metrics {
+    expiry: IntGauge,
+    reloads: IntCounterVec,
+    failed: IntCounter,
+}
+
+/// The certificate that handshakes are answered with, and everything that goes with it.
+pub struct Certificate {
+    sources: Mutex<TlsConfig>,
+    /// What was read last, taken or refused: the same again is no news.
+    read: Mutex<Result<Pair, TlsError>>,
+    current: watch::Sender<Arc<rustls::ServerConfig>>,
+    metrics: Metrics,
+}
+
+impl Certificate {
+    /// Reads certificate and key; their metrics in `registry`.
+    ///
+    /// # Errors
+    /// What is wrong with the files, or with the pair.
+    pub fn load(sources: TlsConfig, registry: &Registry) -> Result<Arc<Self>, StartError> {
+        let pair = Pair::read(&sources)?;
+        let metrics = Metrics {
+            expiry: IntGauge::new(
+                "carillon_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate in use expires, in seconds since 1970.",
+            )?,
+            reloads: IntCounterVec::new(
+                Opts::new("carillon_tls_reloads_total", "Changed certificates, taken or refused because of a fault."),
+                &["result"],
+            )?,
+            failed: IntCounter::new(
+                "carillon_tls_handshakes_failed_total",
+                "TLS handshakes that did not come to an end: of clients that speak no TLS, an old version of it, or too slowly.",
+            )?,
+        };
+        registry.register(Box::new(metrics.failed.clone()))?;
+        registry.register(Box::new(metrics.expiry.clone()))?;
+        registry.register(Box::new(metrics.reloads.clone()))?;
+        for result in RESULTS {
+            metrics.reloads.with_label_values(&[result]);
+        }
+        metrics.expiry.set(pair.expiry);
+        tracing::info!(certificate = %sources.certificate, expires = pair.expiry, "tls certificate loaded");
+        Ok(Arc::new(Self {
+            current: watch::Sender::new(pair.config.clone()),
+            read: Mutex::new(Ok(pair)),
+            sources: Mutex::new(sources),
+            metrics,
+        }))
+    }
+
+    /// Takes other sources over, which may be the old ones with another content.
+    pub fn reload(&self, sources: TlsConfig) {
+        *self.sources.lock().unwrap_or_else(PoisonError::into_inner) = sources;
+        self.look();
+    }
+
+    /// Follows the files for ever. What is half written is refused and looked at again.
+    pub async fn follow(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let certificate = self.clone();
+            // Reading files may block.
+            let looked = tokio::task::spawn_blocking(move || certificate.look()).await;
+            if let Err(error) = looked {
+                tracing::error!(%error, "the tls certificate could not be looked at");
+            }
+        }
+    }
+
+    fn look(&self) {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fresh = Pair::read(&sources);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if match (&*read, &fresh) {
+            (Ok(old), Ok(new)) => old.is_same(new),
+            (Err(old), Err(new)) => old.to_string() == new.to_string(),
+            (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
+        } {
+            return;
+        }
+        match &fresh {
+            Ok(pair) => {
+                self.current.send_replace(pair.config.clone());
+                self.metrics.expiry.set(pair.expiry);
+                self.metrics.reloads.with_label_values(&["taken"]).inc();
+                tracing::info!(certificate = %sources.certificate, expires = pair.expiry, "tls certificate exchanged");
+            }
+            Err(error) => {
+                self.metrics.reloads.with_label_values(&["refused"]).inc();
+                tracing::error!(%error, "changed tls certificate not taken: the one before stays in use");
+            }
+        }
+        *read = fresh;
+    }
+
+    /// Does the TLS handshake of a connection that was accepted (TLS 1.2 or 1.3), which may take so long.
+    ///
+    /// # Errors
+    /// What the client did wrong, or what became of its connection.
+    pub async fn accept(&self, stream: TcpStream, within: Duration) -> io::Result<TlsStream<TcpStream>> {
+        let config = self.current.borrow().clone();
+        let accepted = timeout(within, tokio_rustls::TlsAcceptor::from(config).accept(stream)).await;
+        let accepted = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        if accepted.is_err() {
+            self.metrics.failed.inc();
+        }
+        accepted
+    }
+}
+
+/// Why TLS can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The certificate or its key.
+    #[error(transparent)]
+    Pair(#[from] TlsError),
+    /// A metric of the same name is registered already.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
