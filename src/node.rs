@@ -4,7 +4,7 @@ use crate::api::device::{BindError, DeviceListener, DeviceSocket, SocketConfig};
 use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
 use crate::cluster::redis::RedisCluster;
-use crate::cluster::{About, Cluster};
+use crate::cluster::{About, Cluster, Owing};
 use crate::config::Config;
 use crate::hub::{CloseReason, Hub};
 use crate::log::LogLevel;
@@ -148,9 +148,10 @@ impl Node {
                 Arc::new(move || hub.traffic())
             },
         };
+        let owing = Owing::new(None, &registry)?;
         let cluster: Arc<dyn Cluster> = match &config.redis {
-            None => Embedded::new(hub.clone(), about),
-            Some(redis) => RedisCluster::start(redis.clone(), hub.clone(), about, &registry)?,
+            None => Embedded::owing(hub.clone(), about, owing),
+            Some(redis) => RedisCluster::start(redis.clone(), hub.clone(), about, owing, &registry)?,
         };
 
         let (draining, is_draining) = watch::channel(false);

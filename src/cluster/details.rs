@@ -3,6 +3,10 @@
 use crate::model::json;
 use serde_json::Value;
 
+/// What the details of a connection begin with whose `close` has to be told to somebody, by another node where its own has died.
+/// At the beginning, where nothing that a client has written can stand.
+pub(super) const OWES_CLOSE: &str = r#"{"owes_close":true"#;
+
 /// What the directory keeps of a connection, as compact JSON.
 #[derive(Clone, PartialEq, Default, Debug, serde::Deserialize)]
 #[serde(default)]
@@ -18,6 +22,8 @@ pub struct Details {
     /// What the token that it connected with says, as it came, where it had one; else `null`.
     #[serde(deserialize_with = "json::written_by_a_client")]
     pub claims: Value,
+    /// Whether its `close` has to be told to somebody.
+    pub owes_close: bool,
     /// Its client profile.
     pub profile: String,
     /// The address that it came from.
@@ -27,6 +33,14 @@ pub struct Details {
 }
 
 impl Details {
+    /// The same details (a JSON object), of a connection whose `close` has to be told: where its node dies another one does it,
+    /// see [`Owed::Closed`](super::Owed::Closed).
+    pub fn owing_close(json: &str) -> String {
+        let rest = json.trim_start().strip_prefix('{').unwrap_or("}");
+        let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
+        format!("{OWES_CLOSE}{comma}{rest}")
+    }
+
     /// Reads what this or another version has written; what can't be read is left at its default.
     pub fn parse(json: &str) -> Self {
         serde_json::from_str(json).unwrap_or_default()
@@ -45,6 +59,17 @@ mod tests {
         let details = Details::parse(r#"{"address":"::1","new":{"a":[1]},"user":"7","groups":["a","b"]}"#);
         assert_eq!((details.user.as_deref(), details.address.as_str()), (Some("7"), "::1"));
         assert_eq!((details.groups, details.query), (vec!["a".to_owned(), "b".to_owned()], Value::Null));
+    }
+
+    #[test]
+    fn details_tell_whether_a_close_is_owed() {
+        for json in ["{}", r#"{"user":"7"}"#, r#" { "user" : "7" }"#] {
+            let owing = Details::owing_close(json);
+            assert!(owing.starts_with(OWES_CLOSE), "{owing}");
+            let expected = Details { owes_close: true, ..Details::parse(json) };
+            assert_eq!(serde_json::from_str::<Details>(&owing).unwrap(), expected, "{owing}");
+        }
+        assert!(!Details::parse(r#"{"query":{"owes_close":true}}"#).owes_close);
     }
 
     #[test]

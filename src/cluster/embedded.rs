@@ -1,5 +1,8 @@
 //! A cluster of one: the roster is the directory, and the bus is a loop-back with the same contract.
 
+mod owed;
+
+use super::owed::Owing;
 use super::{
     About, Act, Answer, Cluster, Details, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State,
     StoreInfo, acts,
@@ -8,9 +11,11 @@ use crate::hub::{Delivery, Hub};
 use crate::model::{Audience, AudienceKind, ConnectionId, Name, NodeId, Push, Result, Seq, Target};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Ids in a page of a listing.
 const PAGE: usize = 1000;
@@ -18,17 +23,41 @@ const PAGE: usize = 1000;
 /// What one membership, connection or audience costs in the roster, roughly; for `stats`, which wants a figure.
 const BYTES_PER_ENTRY: u64 = 128;
 
+/// How long the last channel events may take to be taken when the node stops.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+
 /// One node alone, with its state in its own hub.
 pub struct Embedded {
     hub: Arc<Hub>,
     about: About,
     state: watch::Sender<State>,
+    /// Tells of channel events until the node leaves.
+    teller: Mutex<JoinSet<()>>,
+    leaves: Arc<Notify>,
 }
 
 impl Embedded {
     /// The cluster that consists of `hub`.
     pub fn new(hub: Arc<Hub>, about: About) -> Arc<Self> {
-        Arc::new(Self { hub, about, state: watch::Sender::new(State::Ready) })
+        Arc::new(Self {
+            hub,
+            about,
+            state: watch::Sender::new(State::Ready),
+            teller: Mutex::default(),
+            leaves: Arc::default(),
+        })
+    }
+
+    /// The same, where somebody may be told of channel events. To be called on a tokio runtime, before the hub has its first
+    /// connection.
+    pub fn owing(hub: Arc<Hub>, about: About, owing: Owing) -> Arc<Self> {
+        let cluster = Self::new(hub, about);
+        if owing.sink.is_some() {
+            cluster.hub.start_journal();
+            let telling = owed::tell(cluster.hub.clone(), owing, cluster.leaves.clone());
+            cluster.teller.lock().unwrap_or_else(PoisonError::into_inner).spawn(telling);
+        }
+        cluster
     }
 
     /// Nothing has to be written or subscribed: what the roster has is in every answer.
@@ -175,5 +204,14 @@ impl Cluster for Embedded {
         Ok(pages.boxed())
     }
 
-    async fn leave(&self) {}
+    async fn leave(&self) {
+        let mut teller = std::mem::take(&mut *self.teller.lock().unwrap_or_else(PoisonError::into_inner));
+        self.leaves.notify_one();
+        // Whoever was told nothing by then never is: there is no other node to do it.
+        let told = async { while teller.join_next().await.is_some() {} };
+        if timeout(LAST_EVENTS, told).await.is_err() {
+            tracing::warn!("stopping before all channel events were taken");
+        }
+        teller.shutdown().await;
+    }
 }

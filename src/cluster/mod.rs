@@ -15,6 +15,7 @@ pub mod redis;
 
 mod acts;
 mod details;
+mod owed;
 
 use crate::model::{
     Audience, AudienceKind, ConnectionId, Error, Name, NodeCounters, NodeId, Opcode, Push, Result, Seq, Who,
@@ -27,6 +28,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use details::Details;
+pub use owed::{NotTaken, Owed, Owing, Sink};
 
 /// Pages of ids as they come from the directory: no order, no duplicates; an error ends them.
 pub type Pages = BoxStream<'static, Result<Vec<ConnectionId>>>;

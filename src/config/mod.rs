@@ -268,6 +268,7 @@ impl Config {
             node_lease: read.lease("NODE_LEASE", raw.node_lease, redis.node_lease),
             allow_eviction: read.flag("REDIS_ALLOW_EVICTION", raw.redis_allow_eviction),
             pool_size: read.number("REDIS_POOL", raw.redis_pool, redis.pool_size, 1..=1000),
+            redeliver_after: redis.redeliver_after,
             reap_delay: redis.reap_delay,
         };
         if profiles.have(Profile::Method) && !sign_in.required.contains(&Profile::Method) {

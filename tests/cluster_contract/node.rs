@@ -3,7 +3,7 @@
 use crate::redis::{RedisCluster, RedisServer};
 use carillon::cluster::embedded::Embedded;
 use carillon::cluster::redis::{RedisCluster as OverRedis, RedisConfig};
-use carillon::cluster::{About, Act, Answer, Cluster, Outcome, Pages, Published, Question, State};
+use carillon::cluster::{About, Act, Answer, Cluster, Outcome, Owing, Pages, Published, Question, Sink, State};
 use carillon::hub::{GapPolicy, Hub, Opening, Socket};
 use carillon::model::{Audience, AudienceKind, ConnectionId, Limits, Name, NodeId, Opcode, Push, Seq, Target};
 use futures_util::StreamExt;
@@ -44,14 +44,27 @@ pub(crate) fn about(hub: &Arc<Hub>) -> About {
 
 impl Node {
     pub(crate) fn embedded() -> Self {
+        Self::embedded_telling(None)
+    }
+
+    /// A node alone that tells of channel events.
+    pub(crate) fn embedded_telling(sink: Option<Arc<dyn Sink>>) -> Self {
         let hub = hub();
-        Self { cluster: Embedded::new(hub.clone(), about(&hub)), hub }
+        let owing = Owing::new(sink, &prometheus::Registry::new()).unwrap();
+        Self { cluster: Embedded::owing(hub.clone(), about(&hub), owing), hub }
     }
 
     /// A node that has begun to join.
     pub(crate) fn joining(config: RedisConfig) -> Self {
+        Self::telling(config, None)
+    }
+
+    /// The same, which tells of channel events and dead nodes' closes.
+    pub(crate) fn telling(config: RedisConfig, sink: Option<Arc<dyn Sink>>) -> Self {
         let hub = hub();
-        let cluster = OverRedis::start(config, hub.clone(), about(&hub), &prometheus::Registry::new()).unwrap();
+        let (about, registry) = (about(&hub), prometheus::Registry::new());
+        let owing = Owing::new(sink, &registry).unwrap();
+        let cluster = OverRedis::start(config, hub.clone(), about, owing, &registry).unwrap();
         Self { cluster, hub }
     }
 
@@ -76,10 +89,15 @@ impl Node {
     }
 
     pub(crate) async fn open(&self, audiences: &[Audience]) -> Client {
+        self.open_with("{}", audiences).await
+    }
+
+    /// A connection of which the directory keeps these details.
+    pub(crate) async fn open_with(&self, details: &str, audiences: &[Audience]) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let opening = Opening { details: "{}".into(), audiences: audiences.to_vec(), ..Opening::default() };
+        let opening = Opening { details: details.into(), audiences: audiences.to_vec(), ..Opening::default() };
         let id = self.hub.open(opening, |_| Vec::new()).unwrap();
         self.hub.attach(id, Socket::new(server));
         Client { id, stream }

@@ -4,7 +4,7 @@ use super::keys::{Keys, Registration};
 use super::scripts;
 use super::wire::Command;
 use crate::hub::{Change, Snapshot};
-use crate::model::{Audience, AudienceKind};
+use crate::model::{Audience, AudienceKind, Name};
 use fred::types::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -116,6 +116,16 @@ impl<'a> Packer<'a> {
         self.pack();
     }
 
+    /// Channels put on the list of those that the registration may hold, or struck off it.
+    fn list(&mut self, command: &'static str, names: &[Name]) {
+        for chunk in names.chunks(BATCH) {
+            let bytes = chunk.iter().map(|name| name.as_str().len()).sum();
+            let args = chunk.iter().map(|name| Value::from(name.as_str())).collect();
+            self.write(command, self.keys.holding(self.registration), args, bytes);
+            self.pack();
+        }
+    }
+
     fn count(&mut self, kind: AudienceKind, name: &str, members: u64) {
         let key = self.keys.index(self.registration, kind);
         match members {
@@ -139,8 +149,20 @@ struct Net {
     members: u64,
 }
 
+/// What changes on the list of channels that the registration may hold: first some are struck off, then some put on.
+#[derive(Default, Debug)]
+pub(super) struct Listing {
+    pub(super) off: Vec<Name>,
+    pub(super) on: Vec<Name>,
+}
+
 /// Changes as batches: of several that undo each other only the last is written.
-pub(super) fn of_changes(changes: &[Change], keys: &Keys, registration: &Registration) -> Vec<Batch> {
+pub(super) fn of_changes(
+    changes: &[Change],
+    listing: &Listing,
+    keys: &Keys,
+    registration: &Registration,
+) -> Vec<Batch> {
     let mut connections: BTreeMap<u32, Option<Arc<str>>> = BTreeMap::new();
     let mut audiences: BTreeMap<&Audience, Net> = BTreeMap::new();
     for change in changes {
@@ -159,6 +181,8 @@ pub(super) fn of_changes(changes: &[Change], keys: &Keys, registration: &Registr
         }
     }
     let mut packer = Packer::new(keys, registration);
+    packer.list("SREM", &listing.off);
+    packer.list("SADD", &listing.on);
     for (counter, details) in &connections {
         packer.connection(*counter, details.as_deref());
     }
@@ -172,8 +196,14 @@ pub(super) fn of_changes(changes: &[Change], keys: &Keys, registration: &Registr
 }
 
 /// A snapshot as batches, into an empty namespace.
-pub(super) fn of_snapshot(snapshot: &Snapshot, keys: &Keys, registration: &Registration) -> Vec<Batch> {
+pub(super) fn of_snapshot(
+    snapshot: &Snapshot,
+    listed: &[Name],
+    keys: &Keys,
+    registration: &Registration,
+) -> Vec<Batch> {
     let mut packer = Packer::new(keys, registration);
+    packer.list("SADD", listed);
     for (counter, details) in &snapshot.connections {
         packer.connection(*counter, Some(details));
     }
@@ -186,7 +216,7 @@ pub(super) fn of_snapshot(snapshot: &Snapshot, keys: &Keys, registration: &Regis
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Name, Seq};
+    use crate::model::Seq;
 
     fn channel(name: &str) -> Audience {
         Audience::channel(Name::new(name).unwrap())
@@ -207,7 +237,7 @@ mod tests {
             Change::Opened { counter: 2, details: "{\"user\":1}".into() },
             Change::Closed { counter: 1 },
         ];
-        let batches = of_changes(&changes, &keys, &registration);
+        let batches = of_changes(&changes, &Listing::default(), &keys, &registration);
         let expected = [
             format!("HDEL {} 1", keys.connections(&registration)),
             format!("HSET {} 2 {{\"user\":1}}", keys.connections(&registration)),
@@ -227,7 +257,7 @@ mod tests {
         let connections = counters.iter().map(|counter| (*counter, Arc::from("{}"))).collect();
         let audiences = vec![(channel("big"), counters), (channel("small"), vec![1])];
         let snapshot = Snapshot { connections, audiences, waiters: Vec::new() };
-        let batches = of_snapshot(&snapshot, &keys, &registration);
+        let batches = of_snapshot(&snapshot, &[], &keys, &registration);
         assert!(batches.iter().all(|batch| batch.size <= 2 * BATCH + 4), "{:?}", batches.iter().map(|b| b.size));
         let set = keys.members(&registration, AudienceKind::Channel, "big");
         let written = |batch: &Batch| {
@@ -244,7 +274,7 @@ mod tests {
     #[test]
     fn nothing_is_no_batch() {
         let (keys, registration) = fixture();
-        assert!(of_changes(&[], &keys, &registration).is_empty());
-        assert!(of_snapshot(&Snapshot::default(), &keys, &registration).is_empty());
+        assert!(of_changes(&[], &Listing::default(), &keys, &registration).is_empty());
+        assert!(of_snapshot(&Snapshot::default(), &[], &keys, &registration).is_empty());
     }
 }

@@ -71,12 +71,14 @@ pub(super) enum Purpose {
     Registration,
     Publishing,
     Subscriber,
+    /// Holding channels and delivering events: behind nothing of it does a lease or a push wait.
+    Events,
     Pool,
 }
 
 impl Purpose {
-    pub(super) const ALL: [Purpose; 5] =
-        [Self::Control, Self::Registration, Self::Publishing, Self::Subscriber, Self::Pool];
+    pub(super) const ALL: [Purpose; 6] =
+        [Self::Control, Self::Registration, Self::Publishing, Self::Subscriber, Self::Events, Self::Pool];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -84,6 +86,7 @@ impl Purpose {
             Self::Registration => "registration",
             Self::Publishing => "publishing",
             Self::Subscriber => "subscriber",
+            Self::Events => "events",
             Self::Pool => "pool",
         }
     }
@@ -137,7 +140,9 @@ impl Connector {
             default_command_timeout: COMMAND_TIMEOUT,
             broadcast_channel_capacity: match purpose {
                 Purpose::Subscriber => SUBSCRIBER_BUFFER,
-                Purpose::Control | Purpose::Registration | Purpose::Publishing | Purpose::Pool => NO_SUBSCRIBER_BUFFER,
+                Purpose::Control | Purpose::Registration | Purpose::Publishing | Purpose::Events | Purpose::Pool => {
+                    NO_SUBSCRIBER_BUFFER
+                }
             },
             ..PerformanceConfig::default()
         };

@@ -9,6 +9,7 @@ use super::keys::{Keys, Registration};
 use super::lanes::Lanes;
 use super::leases::Leases;
 use super::metrics::RedisMetrics;
+use super::owed::Owed;
 use super::pool::Pools;
 use super::publishing::Outgoing;
 use super::requests::Requests;
@@ -38,6 +39,7 @@ pub(super) struct Core {
     pub(super) requests: Requests,
     pub(super) outgoing: Outgoing,
     pub(super) life_ids: LifeIds,
+    pub(super) owed: Owed,
 }
 
 /// This node's own registration, as far as it knows.

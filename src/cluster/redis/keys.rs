@@ -1,7 +1,7 @@
 //! Every key, pub/sub name and hash tag that this program uses in Redis.
 //!
 //! What one script touches carries one hash tag, so that it lies in one slot of a Cluster: `{nodes}` for what all nodes
-//! share, `{n7}` for everything of the node with number 7, its inbox included.
+//! share, `{n7}` for everything of the node with number 7, its inbox included, `{b7}` for a bucket of channels.
 
 use crate::model::{Audience, AudienceKind, Seq};
 use std::fmt;
@@ -105,6 +105,49 @@ impl Keys {
         self.of(registration, &format!("{kind}:{name}"))
     }
 
+    /// Set: the channels that the registration holds or may hold in their buckets.
+    pub(super) fn holding(&self, registration: &Registration) -> String {
+        self.of(registration, "holding")
+    }
+
+    // ---- a bucket of channels ----
+
+    fn of_bucket(&self, bucket: usize, what: &str) -> String {
+        format!("{}{{b{bucket}}}:{what}", self.prefix)
+    }
+
+    /// Hash: when Redis came to the bucket (`born`), and the last change's `version`.
+    pub(super) fn state(&self, bucket: usize) -> String {
+        self.of_bucket(bucket, "state")
+    }
+
+    /// Hash: registration → the number of its last call.
+    pub(super) fn calls(&self, bucket: usize) -> String {
+        self.of_bucket(bucket, "calls")
+    }
+
+    /// Sorted set, expiring: registrations that may hold nothing any more → when that was entered.
+    pub(super) fn dead(&self, bucket: usize) -> String {
+        self.of_bucket(bucket, "dead")
+    }
+
+    /// Stream: what is to be delivered.
+    pub(super) fn out(&self, bucket: usize) -> String {
+        self.of_bucket(bucket, "out")
+    }
+
+    /// Set: the registrations that hold the channel.
+    fn holders(&self, bucket: usize, channel: &str) -> String {
+        self.of_bucket(bucket, &format!("h:{channel}"))
+    }
+
+    /// What the script touches that holds these channels of a bucket or lets them go.
+    pub(super) fn of_channels<'a>(&self, bucket: usize, channels: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let mut keys = vec![self.state(bucket), self.calls(bucket), self.dead(bucket), self.out(bucket)];
+        keys.extend(channels.map(|channel| self.holders(bucket, channel)));
+        keys
+    }
+
     // ---- pub/sub ----
 
     /// What a node with members of the audience is subscribed to.
@@ -150,6 +193,12 @@ mod tests {
             (keys.index(&registration, AudienceKind::Group), "carillon:{n7}:00ff:groups"),
             (keys.index(&registration, AudienceKind::Device), "carillon:{n7}:00ff:devices"),
             (keys.members(&registration, AudienceKind::User, "ann"), "carillon:{n7}:00ff:user:ann"),
+            (keys.holding(&registration), "carillon:{n7}:00ff:holding"),
+            (keys.state(9), "carillon:{b9}:state"),
+            (keys.calls(9), "carillon:{b9}:calls"),
+            (keys.dead(9), "carillon:{b9}:dead"),
+            (keys.out(9), "carillon:{b9}:out"),
+            (keys.holders(9, "a {b} c"), "carillon:{b9}:h:a {b} c"),
             (keys.audience_topic(&channel), "carillon:channel:a {b} c"),
             (keys.all_topic(), "carillon:all"),
             (keys.inbox_topic(seq), "carillon:node:{n7}"),
@@ -167,6 +216,9 @@ mod tests {
         let inbox = slot(&keys.inbox_topic(registration.seq));
         assert_eq!(slot(&keys.connections(&registration)), inbox);
         assert_eq!(slot(&keys.members(&registration, AudienceKind::Channel, "{other}")), inbox);
+        let of_channels = keys.of_channels(63, ["a", "{other}"].into_iter());
+        assert!(of_channels.iter().all(|key| slot(key) == slot(&keys.state(63))), "{of_channels:?}");
+        assert_eq!(slot(&keys.holding(&registration)), inbox);
         assert_eq!(slot(&keys.leases()), slot(&keys.reaping()));
         assert_eq!(slot(&keys.leases()), slot(&keys.seqs()));
         assert_eq!(slot("123456789"), 0x31c3, "the specification's own example");

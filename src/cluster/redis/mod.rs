@@ -4,7 +4,8 @@
 //! others watch that lease ([`watch`]) and write down a death, after which nothing of the registration counts, and one
 //! of them removes it ([`reaper`]). Reads ([`reading`], [`looking`], [`listing`]) ask `leases` first. Pushes ([`publishing`]) and requests
 //! ([`acting`], [`requests`]) travel by pub/sub in a small binary form ([`envelope`]); what arrives comes over links ([`subscriber`],
-//! [`link`], [`pump`]). What the node may promise meanwhile is one value ([`health`]). Connections ([`wire`], [`lanes`],
+//! [`link`], [`pump`]). What the node may promise meanwhile is one value ([`health`]). Channel events and what
+//! dead nodes owe are [`owed`]'s. Connections ([`wire`], [`lanes`],
 //! [`pool`]) never reconnect and never send twice by themselves; [`topology`] says which server has which slot.
 
 mod acting;
@@ -23,6 +24,7 @@ mod link;
 mod listing;
 mod looking;
 mod metrics;
+mod owed;
 mod pool;
 mod publishing;
 mod pump;
@@ -45,6 +47,7 @@ use self::registrar::Registrar;
 use self::subscriber::Subscriber;
 use self::topology::Topology;
 use self::wire::{Command, Fault};
+use super::owed::Owing;
 use super::{
     About, Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
 };
@@ -76,6 +79,8 @@ pub struct RedisConfig {
     pub allow_eviction: bool,
     /// Connections in the pool for reads, to each server.
     pub pool_size: u32,
+    /// How long one node may take to deliver an event, or what else is owed, before it is handed to another.
+    pub redeliver_after: Duration,
     /// Time between a registration's death and the removal of its keys. Longer than a listing may take (4 s).
     pub reap_delay: Duration,
 }
@@ -83,13 +88,14 @@ pub struct RedisConfig {
 impl std::fmt::Debug for RedisConfig {
     /// Everything but the URL, which may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { url: _, prefix, ca, node_lease, allow_eviction, pool_size, reap_delay } = self;
+        let Self { url: _, prefix, ca, node_lease, allow_eviction, pool_size, redeliver_after, reap_delay } = self;
         f.debug_struct("RedisConfig")
             .field("prefix", prefix)
             .field("ca", ca)
             .field("node_lease", node_lease)
             .field("allow_eviction", allow_eviction)
             .field("pool_size", pool_size)
+            .field("redeliver_after", redeliver_after)
             .field("reap_delay", reap_delay)
             .finish_non_exhaustive()
     }
@@ -104,6 +110,7 @@ impl Default for RedisConfig {
             node_lease: Duration::from_secs(10),
             allow_eviction: false,
             pool_size: 8,
+            redeliver_after: Duration::from_secs(30),
             reap_delay: Duration::from_secs(5),
         }
     }
@@ -111,6 +118,9 @@ impl Default for RedisConfig {
 
 /// The shortest lease: others look four times a second and must see it move.
 pub const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+
+/// How long the last changes of a node that stops may take to be written.
+const LAST_CHANGES: Duration = Duration::from_secs(1);
 
 /// Why Redis can't be used as it is configured. No text holds the URL.
 #[derive(Debug, thiserror::Error)]
@@ -174,7 +184,7 @@ pub struct RedisCluster {
 impl RedisCluster {
     /// Begins to join the cluster and returns at once; the state says when it has. Redis may be away for now: it is
     /// tried until it is there. To be called on a tokio runtime, before the hub has its first connection: the node's
-    /// number is chosen here.
+    /// number is chosen here. `owing`: who is told of channel events and of what dead nodes owe, if anybody is.
     ///
     /// # Errors
     /// What is wrong with the configuration itself. What is wrong with the server is in the state and in the log.
@@ -182,6 +192,7 @@ impl RedisCluster {
         config: RedisConfig,
         hub: Arc<Hub>,
         about: About,
+        owing: Owing,
         registry: &prometheus::Registry,
     ) -> Result<Arc<Self>, StartError> {
         if config.prefix.contains(['{', '}']) {
@@ -208,6 +219,7 @@ impl RedisCluster {
             own: Own::default(),
             outgoing: publishing::Outgoing::default(),
             life_ids: acting::LifeIds::default(),
+            owed: owed::Owed::new(owing),
             config,
             about,
             keys,
@@ -248,6 +260,20 @@ impl RedisCluster {
             }
         }));
         tasks.spawn(watched(each(&core), "the removal of dead registrations", each(&core).keep_reaping()));
+        tasks.spawn(watched(each(&core), "the channels' holding", {
+            let core = each(&core);
+            async move {
+                core.topology.known().await;
+                core.keep_holding().await;
+            }
+        }));
+        tasks.spawn(watched(each(&core), "the delivery of events", {
+            let core = each(&core);
+            async move {
+                core.topology.known().await;
+                core.keep_delivering().await;
+            }
+        }));
         tasks.spawn(watched(each(&core), "the state's clock", {
             let core = each(&core);
             async move {
@@ -301,7 +327,8 @@ impl Core {
             .arg(registration.to_string())
             .arg(self.config.reap_delay.as_secs_f64());
         self.lanes.run(&command, Purpose::Control).await?;
-        self.reap(&registration).await
+        // What has to wait is in `reaping`, for another node.
+        self.reap(&registration).await.map(drop)
     }
 }
 
@@ -399,6 +426,11 @@ impl Cluster for RedisCluster {
 
     async fn leave(&self) {
         self.core.health.leave();
+        // What has ended is written first: a close that was told by this node is not owed by it.
+        if tokio::time::timeout(LAST_CHANGES, self.core.hub.mark()).await.is_err() {
+            tracing::debug!("stopping before all changes were written");
+        }
+        self.core.owed.let_go_of_deliveries().await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
         if let Err(fault) = self.core.resign().await {

@@ -5,6 +5,7 @@
 
 use super::core::Core;
 use super::keys::Registration;
+use super::owed::Reaped;
 use super::scripts;
 use super::wire::{Command, Fault, fields};
 use crate::model::AudienceKind;
@@ -18,6 +19,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a reaper has until another one may take over; put off with each batch.
 const TAKE_OVER: Duration = Duration::from_secs(30);
 
+/// When a reaping is tried again that has to wait for something.
+const LATER: Duration = Duration::from_secs(2);
+
 /// How long a dead node's number is given to nobody.
 const KEEP_NUMBER: Duration = Duration::from_secs(24 * 3600);
 
@@ -29,7 +33,12 @@ impl Core {
             loop {
                 match self.take_over().await {
                     Ok(Some(registration)) => match self.reap(&registration).await {
-                        Ok(()) => self.metrics.reaped.inc(),
+                        Ok(Reaped::Whole) => self.metrics.reaped.inc(),
+                        Ok(Reaped::Later) => {
+                            if let Err(fault) = self.put_off(&registration, LATER).await {
+                                tracing::debug!(%registration, %fault, "a reaping could not be put off");
+                            }
+                        }
                         Err(fault) => tracing::debug!(%registration, %fault, "a reaping was not finished"),
                     },
                     Ok(None) => break,
@@ -55,7 +64,7 @@ impl Core {
     }
 
     /// Removes everything of a dead registration.
-    pub(super) async fn reap(&self, registration: &Registration) -> Result<(), Fault> {
+    pub(super) async fn reap(&self, registration: &Registration) -> Result<Reaped, Fault> {
         let node = self.keys.node(registration);
         // Fenced first: a batch that hung on its way is refused from here on.
         self.pools.run(&Command::keyed("HDEL", &node).arg("batch")).await?;
@@ -64,12 +73,15 @@ impl Core {
         if !alive && let Some(subscribers) = facts.get("subscribers") {
             self.end_subscribers(subscribers).await;
         }
-        // Whatever a dead node owes to others is to be collected here, while its connections can still be read.
+        if self.settle_estate(registration, &facts).await? == Reaped::Later {
+            return Ok(Reaped::Later);
+        }
         for kind in AudienceKind::ALL {
             self.reap_sets(registration, kind).await?;
         }
         let mut unlink = Command::keyed("UNLINK", &self.keys.connections(registration));
         AudienceKind::ALL.into_iter().for_each(|kind| unlink.push(self.keys.index(registration, kind)));
+        unlink.push(self.keys.holding(registration));
         unlink.push(node);
         self.pools.run(&unlink).await?;
         let keys = [self.keys.leases(), self.keys.reaping(), self.keys.seqs()];
@@ -80,7 +92,7 @@ impl Core {
             .arg(KEEP_NUMBER.as_secs() as i64);
         self.pools.run(&done).await?;
         tracing::debug!(%registration, "reaped");
-        Ok(())
+        Ok(Reaped::Whole)
     }
 
     /// Removes the sets of all audiences of a kind.
@@ -105,10 +117,15 @@ impl Core {
     }
 
     /// Puts off the take-over. Should another one have finished meanwhile, the rest of this reaping finds nothing.
-    async fn go_on(&self, registration: &Registration) -> Result<(), Fault> {
+    pub(super) async fn go_on(&self, registration: &Registration) -> Result<(), Fault> {
+        self.put_off(registration, TAKE_OVER).await
+    }
+
+    /// Has it taken over after so long.
+    async fn put_off(&self, registration: &Registration, by: Duration) -> Result<(), Fault> {
         let hold = Command::script(&scripts::HOLD, &[self.keys.reaping()])
             .arg(registration.to_string())
-            .arg(TAKE_OVER.as_secs() as i64);
+            .arg(by.as_secs() as i64);
         self.pools.run(&hold).await.map(drop)
     }
 

@@ -4,11 +4,12 @@
 //! cure is the same: a new registration, written whole from the hub. Nothing is ever repaired in place.
 
 use super::StartError;
-use super::batch::{self, BATCH, Batch};
+use super::batch::{self, BATCH, Batch, Listing};
 use super::connect::{COMMAND_TIMEOUT, Purpose};
 use super::core::Core;
 use super::keys::{Registration, slot};
 use super::leases::lease_value;
+use super::owed::ORDINAL;
 use super::scripts;
 use super::wire::{Command, Fault};
 use crate::hub::Changes;
@@ -58,6 +59,8 @@ pub(super) struct Registrar {
     core: Arc<Core>,
     /// The registration that stands, and the number of the last batch written to it.
     standing: Option<(Registration, u64)>,
+    /// How many registrations this life has begun.
+    ordinal: u64,
     /// Those that perhaps stand in its place.
     old: Vec<Registration>,
     /// Who waits for something that is not written yet.
@@ -70,7 +73,7 @@ pub(super) struct Registrar {
 
 impl Registrar {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, standing: None, old: Vec::new(), waiters: Vec::new(), wrote: 0, figures: Vec::new() }
+        Self { core, standing: None, ordinal: 0, old: Vec::new(), waiters: Vec::new(), wrote: 0, figures: Vec::new() }
     }
 
     /// Keeps the registration, for as long as it is polled.
@@ -165,7 +168,9 @@ impl Registrar {
     async fn write_whole(&mut self, registration: &Registration) -> Result<u64, Anew> {
         let core = self.core.clone();
         let started = Instant::now();
+        self.ordinal += 1;
         let mut snapshot = core.hub.snapshot();
+        let listed = core.owed.begin(&snapshot);
         self.waiters.append(&mut snapshot.waiters);
         core.subscriber.linger_all();
         let mut begin = Command::keyed("HSET", &core.keys.node(registration)).arg("batch").arg("0");
@@ -174,7 +179,11 @@ impl Registrar {
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("address", core.about.address.clone()),
             ("start", core.about.start_time.to_string()),
+            (ORDINAL, self.ordinal.to_string()),
         ] {
+            begin = begin.arg(name).arg(value);
+        }
+        if let Some((name, value)) = core.owed.fact() {
             begin = begin.arg(name).arg(value);
         }
         self.figures = figures(&core);
@@ -183,7 +192,7 @@ impl Registrar {
         }
         self.run_command(&begin).await?;
         let wire = core.lanes.wire_of(begin.slot, Purpose::Registration).await?;
-        let batches = batch::of_snapshot(&snapshot, &core.keys, registration);
+        let batches = batch::of_snapshot(&snapshot, &listed, &core.keys, registration);
         for (round, some) in batches.chunks(AT_ONCE).enumerate() {
             let number = |at: usize| (round * AT_ONCE + at + 1) as u64;
             let commands =
@@ -221,6 +230,7 @@ impl Registrar {
         match answer {
             Ok(answer) if answer.as_i64() == Some(1) => {
                 core.own.switched(Some(registration.clone()));
+                core.owed.stands(registration);
                 core.metrics.registrations.inc();
                 core.health.registered(began);
                 core.own.renew.notify_one();
@@ -272,7 +282,8 @@ impl Registrar {
         self.waiters.extend(waiters);
         core.subscriber.follow(&changes);
         if let Some((registration, number)) = self.standing.clone() {
-            let batches = batch::of_changes(&changes, &core.keys, &registration);
+            let listing = Listing { off: core.owed.strike(BATCH), on: core.owed.to_list(&changes) };
+            let batches = batch::of_changes(&changes, &listing, &core.keys, &registration);
             let wire = core.lanes.wire_of(slot(&core.keys.node(&registration)), Purpose::Registration).await?;
             if wire.serial != self.wrote {
                 // A connection made anew: Redis may have, too.
@@ -280,6 +291,7 @@ impl Registrar {
                 self.wrote = wire.serial;
             }
             self.write_batches(&batches, &registration, number).await?;
+            core.owed.follow(&changes);
             core.metrics.batches.observe(changes.len() as f64);
         }
         self.release_waiters();
@@ -339,7 +351,8 @@ impl Registrar {
 /// What changes in the node's own hash: its counters for `stats`, and its subscribers, which a reaper has to end.
 fn figures(core: &Core) -> Vec<(&'static str, String)> {
     let counters = serde_json::to_string(&(core.about.counters)()).unwrap_or_default();
-    vec![("counters", counters), ("subscribers", core.subscriber.clients())]
+    let figures = [("counters", counters), ("subscribers", core.subscriber.clients())];
+    figures.into_iter().chain(core.owed.figure()).collect()
 }
 
 impl Core {

@@ -48,4 +48,10 @@ scripts! {
     TO_CONNECTION = "to_connection";
     PAGE = "page";
     GATHER = "gather";
+    OCCUPY = "occupy";
+    FENCE = "fence";
+    CLOSES = "closes";
+    OWE = "owe";
+    NEXT = "next";
+    TAKEN = "taken";
 }
