@@ -3,8 +3,8 @@
 use crate::api::device::{BindError, DeviceListener, DeviceSocket, SocketConfig};
 use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
-use crate::cluster::redis::RedisCluster;
-use crate::cluster::{About, Cluster, Owing};
+use crate::cluster::redis::{RedisCluster, RedisConfig};
+use crate::cluster::{About, Cluster, Owing, Sink};
 use crate::config::Config;
 use crate::hub::{CloseReason, Hub};
 use crate::log::LogLevel;
@@ -16,7 +16,7 @@ use crate::session::origins::AllowedOrigins;
 use crate::session::sign_in::SignIn;
 use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
 use crate::tls::Certificate;
-use crate::webhook::{Secret, Webhook, WebhookMetrics};
+use crate::webhook::{OwedSink, Secret, Webhook, WebhookConfig, WebhookMetrics};
 use http_body_util::BodyExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
@@ -148,10 +148,14 @@ impl Node {
                 Arc::new(move || hub.traffic())
             },
         };
-        let owing = Owing::new(None, &registry)?;
+        let owed = config.webhook.as_ref().map(|webhook| OwedSink::new(webhook.channel_events));
+        let owing = Owing::new(owed.clone().map(|owed| owed as Arc<dyn Sink>), &registry)?;
         let cluster: Arc<dyn Cluster> = match &config.redis {
             None => Embedded::owing(hub.clone(), about, owing),
-            Some(redis) => RedisCluster::start(redis.clone(), hub.clone(), about, owing, &registry)?,
+            Some(redis) => {
+                let redis = patient(redis.clone(), config.webhook.as_ref());
+                RedisCluster::start(redis, hub.clone(), about, owing, &registry)?
+            }
         };
 
         let (draining, is_draining) = watch::channel(false);
@@ -166,9 +170,15 @@ impl Node {
         let (webhook_secret, current_secret) = watch::channel(config.reloadable.webhook_secret.clone());
         let webhook_metrics = Arc::new(WebhookMetrics::new(&registry)?);
         let webhook = match config.webhook.clone() {
-            Some(webhook) => Some(Webhook::start(webhook, current_secret, service.clone(), webhook_metrics)?),
+            Some(webhook) => {
+                let kept = config.redis.is_some();
+                Some(Webhook::start(webhook, current_secret, service.clone(), kept, webhook_metrics)?)
+            }
             None => None,
         };
+        if let (Some(owed), Some(webhook)) = (owed, &webhook) {
+            owed.lead_to(webhook);
+        }
         let devices = DeviceSocket::new(service.clone(), &registry)?;
         let api = Api::new(
             service,
@@ -440,6 +450,12 @@ fn plain_http(api: Arc<Api>) -> PlainHttp {
         let api = api.clone();
         Box::pin(async move { api.node_events(request).await.map(BodyExt::boxed_unsync) })
     })
+}
+
+/// With the time for what is owed to be delivered, before another node may try, that a request to the application may take.
+fn patient(redis: RedisConfig, webhook: Option<&WebhookConfig>) -> RedisConfig {
+    let longest = webhook.map_or(Duration::ZERO, |webhook| webhook.timeout.saturating_mul(3));
+    RedisConfig { redeliver_after: redis.redeliver_after.max(longest), ..redis }
 }
 
 fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener, StartError> {

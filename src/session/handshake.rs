@@ -13,6 +13,7 @@ use super::reader;
 use super::refusal::Refusal;
 use super::sign_in;
 use super::steps::Ending;
+use crate::cluster::Details;
 use crate::hub::{CloseReason, Opening, frame};
 use crate::model::{Audience, Name, Opcode, beginning};
 use crate::peer::Crowded;
@@ -84,11 +85,13 @@ impl Asked {
         let wanted = sessions.wanted(profile);
         let path = (wanted != Wanted::NOTHING).then_some(path);
         let told = Told { profile, address, query: &query, path, claims: claims.as_ref() };
+        let details = details(&told, [sessions.token_param.as_str(), sign_in.parameter.as_str()]);
+        let watched = wanted.includes(Wanted::CLOSE);
         let opening = Opening {
-            details: details(&told, [sessions.token_param.as_str(), sign_in.parameter.as_str()]),
+            details: if watched { Details::owing_close(&details).into() } else { details },
             audiences,
             heartbeat: sessions.heartbeats.of(profile),
-            watched: wanted.includes(Wanted::CLOSE),
+            watched,
         };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,

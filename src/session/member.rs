@@ -1,7 +1,7 @@
 //! A connection's place in the hub, given back in every case.
 
 use super::Sessions;
-use super::hooks::{Closed, Hooks, Occasion, Said, Wanted};
+use super::hooks::{Hooks, Occasion, Receipt, Said, Wanted};
 use super::profile::Profile;
 use super::steps::{Ending, Told};
 use crate::hub::{CloseReason, Full, Opening, Socket, frame};
@@ -116,11 +116,13 @@ impl Member {
     fn tell_end(&self) {
         let Sessions { hub, cluster, settings, .. } = &*self.sessions;
         let Some(hooks) = &settings.hooks else { return };
-        if let Some(departure) = hub.departed(self.id)
-            && self.known
-        {
-            let closed = Closed::of(&departure);
-            hooks.close(Occasion::new(cluster.node_id(), self.spelled_id(), departure.portrait), closed);
+        let Some(departure) = hub.departed(self.id) else { return };
+        let receipt = Receipt::new(hub.clone(), self.id);
+        if self.known {
+            let occasion = Occasion::new(cluster.node_id(), self.spelled_id(), departure.portrait);
+            hooks.close(occasion, departure.end, receipt);
+        } else {
+            receipt.settle();
         }
     }
 
