@@ -57,6 +57,9 @@ pub enum Refusal {
     /// A private channel that the client's token doesn't allow, if it has one. 403.
     #[error("channel {:?} is private: a token that allows it is needed", shown(.0.as_str().as_bytes()))]
     PrivateChannel(Name),
+    /// A stable device id that the client's token doesn't name, if it has one. 403.
+    #[error("device {:?} is not this client's: a token that names it is needed", shown(.0.as_str().as_bytes()))]
+    ForeignDevice(Name),
     /// Channels that can't be. 400.
     #[error("{0}")]
     Channels(String),
@@ -77,7 +80,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// What [`label`](Self::label) can be.
-    pub const LABELS: [&str; 12] = [
+    pub const LABELS: [&str; 13] = [
         "not_websocket",
         "malformed",
         "version",
@@ -85,6 +88,7 @@ impl Refusal {
         "path",
         "auth",
         "private_channel",
+        "foreign_device",
         "channels",
         "device",
         "full",
@@ -102,6 +106,7 @@ impl Refusal {
             Self::Path(_) => "path",
             Self::Auth(_) | Self::NoToken => "auth",
             Self::PrivateChannel(_) => "private_channel",
+            Self::ForeignDevice(_) => "foreign_device",
             Self::Channels(_) => "channels",
             Self::Device(_) => "device",
             Self::Full => "full",
@@ -114,7 +119,9 @@ impl Refusal {
         match self {
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Malformed(_) | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
-            Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) => StatusCode::FORBIDDEN,
+            Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) | Self::ForeignDevice(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Path(_) => StatusCode::NOT_FOUND,
             Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Full | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -149,6 +156,7 @@ impl Refusal {
             | Self::Auth(_)
             | Self::NoToken
             | Self::PrivateChannel(_)
+            | Self::ForeignDevice(_)
             | Self::Channels(_)
             | Self::Device(_) => {}
         }
@@ -216,7 +224,8 @@ impl Asked {
         sign_in.check(claims.as_ref(), &audiences)?;
         audiences.extend(claims.iter().flat_map(sign_in::audiences));
         if profile == Profile::Device {
-            audiences.extend(device::stable_id(&query).map_err(Refusal::Device)?.map(Audience::device));
+            let brought = device::stable_id(&query).map_err(Refusal::Device)?;
+            audiences.extend(sign_in.device(brought, claims.as_ref())?.map(Audience::device));
         }
         let hidden = [sessions.token_param.as_str(), sign_in.parameter.as_str()];
         let details = details(profile, address, &query, hidden, claims.as_ref());
@@ -384,6 +393,7 @@ mod tests {
             (Refusal::Path(String::new()), 404),
             (Refusal::Auth(Rejection::Expired), 403),
             (Refusal::PrivateChannel(Name::new("x").unwrap()), 403),
+            (Refusal::ForeignDevice(Name::new("x").unwrap()), 403),
             (Refusal::Channels(String::new()), 400),
             (Refusal::Device(String::new()), 400),
             (Refusal::Full, 503),

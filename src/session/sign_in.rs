@@ -3,7 +3,7 @@
 use super::handshake::Refusal;
 use super::profile::Profile;
 use crate::auth::{ChannelPatterns, Claims, Rejection, Verifier, bearer};
-use crate::model::{Audience, AudienceKind};
+use crate::model::{Audience, AudienceKind, Name};
 use crate::query::{Query, Value};
 use hyper::HeaderMap;
 use std::time::SystemTime;
@@ -32,7 +32,8 @@ impl SignIn {
         now: SystemTime,
     ) -> Result<Option<Claims>, Refusal> {
         if !self.verifier.has_keys() {
-            return Ok(None);
+            // Configuration doesn't ask for a token that nothing could check; who does all the same lets nobody in.
+            return if self.required.contains(&profile) { Err(Refusal::NoToken) } else { Ok(None) };
         }
         let token = match query.get(&self.parameter) {
             Some(Value::Text(token)) if token.is_empty() => bearer(headers),
@@ -44,6 +45,19 @@ impl SignIn {
             Some(token) => Ok(Some(self.verifier.verify(token, now)?)),
             None if self.required.contains(&profile) => Err(Refusal::NoToken),
             None => Ok(None),
+        }
+    }
+
+    /// The stable id that a device has: the one that it has brought, or where tokens are looked at, the one that its token names,
+    /// and then it can have brought no other.
+    pub(super) fn device(&self, brought: Option<Name>, claims: Option<&Claims>) -> Result<Option<Name>, Refusal> {
+        if !self.verifier.has_keys() {
+            return Ok(brought);
+        }
+        let named = claims.map(Claims::device).transpose()?.flatten();
+        match brought {
+            Some(brought) if named.as_ref() != Some(&brought) => Err(Refusal::ForeignDevice(brought)),
+            Some(_) | None => Ok(named),
         }
     }
 
