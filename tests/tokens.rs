@@ -298,6 +298,11 @@ async fn faults_of_keys_and_rules_are_named_and_no_key_is_shown() {
         ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----hunter2", "is no secret"),
         ("JWT_PUBLIC_KEY", "hunter2", "not one public key in pem"),
         ("JWT_JWKS", "/nowhere/hunter", "readable file with a jwk set"),
+        // A key or a set itself where a path belongs.
+        ("JWT_JWKS", "hunter2", "readable file with a jwk set"),
+        ("JWT_JWKS", r#"{"keys":[{"kty":"oct","k":"hunter2"}]}"#, "readable file with a jwk set"),
+        ("JWT_JWKS_FILE", "hunter2", "readable text file"),
+        ("TLS_KEY_FILE", "hunter2", "readable text file"),
         ("JWT_JWKS", set, "no key for HS256"),
         ("AUTH_KEY", "hunter2 hunter2 hunter2 hunter2", "24 bytes"),
         ("AUTH_MAX_AGE", "1h", "whole number"),
@@ -311,10 +316,17 @@ async fn faults_of_keys_and_rules_are_named_and_no_key_is_shown() {
     ] {
         let finished = finish(carillon(&[], &[(name, value)])).await;
         assert_eq!(finished.code, 2, "{name}={value}: {}", finished.stderr);
-        let line = finished.stderr.lines().find(|line| line.starts_with(&format!("{name}="))).unwrap();
-        assert!(line.contains(allowed), "{name}={value}: {line}");
+        let lines: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with(&format!("{name}="))).collect();
+        assert!(matches!(lines[..], [line] if line.contains(allowed)), "{name}={value}: {lines:?}");
         assert!(!finished.stderr.contains("hunter2"), "{}", finished.stderr);
     }
+}
+
+#[tokio::test]
+async fn a_fault_in_the_rule_for_all_profiles_is_one_where_each_has_its_own() {
+    let own = ["AUTH_REQUIRED_CHANNEL", "AUTH_REQUIRED_CENTER", "AUTH_REQUIRED_DEVICE"].map(|name| (name, "false"));
+    let finished = finish(carillon(&[], &[&own[..], &[("AUTH_REQUIRED", "perhaps")]].concat())).await;
+    assert!(finished.code == 2 && finished.stderr.contains("AUTH_REQUIRED=\"perhaps\""), "{}", finished.stderr);
 }
 
 /// The README's example in PHP, as it stands there.
