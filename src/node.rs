@@ -279,22 +279,21 @@ impl Node {
                 return;
             }
         };
+        let Secrets { api, metrics } = self.secrets.borrow().clone();
+        if (fresh.secrets.api.is_open() && !api.is_open())
+            || (fresh.secrets.metrics.is_open() && !metrics.is_open())
+            || self.sign_in.borrow().would_open(&fresh.sign_in)
+        {
+            tracing::error!(
+                "configuration not reloaded: a token, a key or PRIVATE_CHANNELS was set and is gone, which would open what it \
+                 guards to everybody; a file that is being written may be empty for a moment, else restart without it"
+            );
+            return;
+        }
         if let Some(log) = &self.log
             && let Err(error) = log.set(&fresh.log)
         {
             tracing::error!(%error, "log level not changed");
-        }
-        let Secrets { api, metrics } = self.secrets.borrow().clone();
-        let signs_in = self.sign_in.borrow().verifier.has_keys();
-        if (fresh.secrets.api.is_open() && !api.is_open())
-            || (fresh.secrets.metrics.is_open() && !metrics.is_open())
-            || (signs_in && !fresh.sign_in.verifier.has_keys())
-        {
-            tracing::error!(
-                "configuration not reloaded: a token or key that was set is gone, which would open what it guards to \
-                 everybody; a file that is being written may be empty for a moment, else restart without it"
-            );
-            return;
         }
         match (&self.certificate, fresh.tls) {
             (Some(certificate), Some(sources)) => certificate.reload(sources),

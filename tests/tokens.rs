@@ -6,11 +6,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::{Command, Stdio};
-use support::http::get;
+use support::device::{Backend, DEVICES, Place, device, metric};
 use support::node::{carillon, finish};
 use support::raw::{Raw, handshake_with};
 use support::redis::{RedisCluster, RedisServer, free_port};
-use support::tokens::{SECRET, jwks, jwt, signed};
+use support::tokens::{SECRET, jwks, jwt, signed, signed_text};
 use support::ws::{Refused, nobody_is_gone};
 use support::{DEADLINE, Events, Heard, Listener, Node, eventually};
 
@@ -28,11 +28,9 @@ async fn refused(node: &Node, target: &str) -> Refused {
     }
 }
 
-/// What the metric counts for this reason.
-async fn counted(node: &Node, reason: &str) -> String {
-    let page = get(node.http(), "/metrics").await.unwrap();
-    let line = format!("carillon_connections_refused_total{{reason=\"{reason}\"}} ");
-    page.text().lines().find_map(|found| found.strip_prefix(&line)).expect("the reason is shown").to_owned()
+/// How many handshakes were refused for this reason.
+async fn counted(node: &Node, reason: &str) -> u64 {
+    metric(node, &format!("carillon_connections_refused_total{{reason=\"{reason}\"}}")).await
 }
 
 /// What `target` with these header lines is answered, to the end of the connection.
@@ -65,7 +63,19 @@ async fn a_bad_or_missing_token_is_refused_in_one_form_whatever_the_profile() {
             assert_eq!(body, "", "{path}?{query}");
         }
     }
-    assert_eq!(counted(&node, "auth").await, (2 * bad.len()).to_string());
+    assert_eq!(counted(&node, "auth").await, 2 * bad.len() as u64);
+    for (reason, tokens) in [
+        ("missing", 2),
+        ("malformed", 3),
+        ("no_key", 2),
+        ("expired", 1),
+        ("signature", 1),
+        ("too_long", 1),
+        ("issuer", 0),
+    ] {
+        let counted = metric(&node, &format!("carillon_tokens_refused_total{{reason=\"{reason}\"}}")).await;
+        assert_eq!(counted, 2 * tokens, "{reason}");
+    }
     assert_eq!(node.api().count().await.unwrap(), 0);
     let _listener = Listener::connect(node.ws(), &format!("/?auth={}", jwt(SECRET, &json!({ "id": 1 })))).await;
 }
@@ -184,7 +194,7 @@ async fn a_private_channel_needs_a_token_that_allows_it() {
             assert_eq!(body, format!("channel {closed:?} is private: a token that allows it is needed\n"), "{query}");
         }
     }
-    assert_eq!(counted(&node, "private_channel").await, "8");
+    assert_eq!(counted(&node, "private_channel").await, 8);
     let target = format!("/?channel[]=news&channel[]=room:7&channel[]=room:7:a&auth={token}");
     let mut listener = Listener::connect(node.ws(), &target).await;
     for channel in ["news", "room:7", "room:7:a"] {
@@ -196,6 +206,96 @@ async fn a_private_channel_needs_a_token_that_allows_it() {
     node.api().response(&format!("action=subscribe&connection={id}&channel[]=staff")).await.unwrap();
     node.api().push("staff", "for staff").await.unwrap();
     listener.hears_text("for staff").await;
+}
+
+#[tokio::test]
+async fn a_device_has_the_stable_id_that_its_token_names_and_no_other() {
+    let place = Place::new();
+    let path = place.text();
+    let profiles = ("CLIENT_PROFILES", "/device=device,/=channel");
+    let node = Node::start(&[JWT_SECRET, profiles, ("UNIX_SOCKET", &path), ("AUTH_KEY", "kfw001-websocket")]).await;
+    let token = |claims: Value| jwt(SECRET, &claims);
+    let (own, other) = (token(json!({ "device": "kitchen" })), token(json!({ "device": "hall" })));
+    let (nobody, number) = (token(json!({ "id": "kitchen", "code": "kitchen" })), token(json!({ "device": 1234567 })));
+    let foreign = ["device=kitchen".to_owned()];
+    let by_others = [&other, &nobody, &TRIPLE_DES.to_owned()].map(|token| format!("device=kitchen&auth={token}"));
+    let spellings = [
+        format!("device=hall&device=kitchen&auth={other}"),
+        format!("%64evice=%6Bitchen&auth={other}"),
+        format!("+device=kitchen&auth={other}"),
+        format!("device=kitchen+&auth={own}"),
+        format!("device=Kitchen&auth={own}"),
+    ];
+    let all = [&foreign[..], &by_others, &spellings].concat();
+    for query in &all {
+        let refused = refused(&node, &format!("/device?{query}")).await;
+        assert!(
+            refused.status == 403 && refused.body.contains("a token that names it is needed"),
+            "{query} {refused:?}"
+        );
+        assert!(!refused.body.contains("hall"), "{refused:?}");
+    }
+    assert_eq!(counted(&node, "foreign_device").await, all.len() as u64);
+    for device in [json!("AbCdEfGhIjKlMn_"), json!(["kitchen"]), json!("a\n"), json!(1.5)] {
+        let refused = refused(&node, &format!("/device?auth={}", token(json!({ "device": device })))).await;
+        assert!(refused.status == 403 && refused.body.is_empty(), "{device}: {refused:?}");
+    }
+    // What can't be one at all is not the token's affair.
+    assert_eq!(refused(&node, &format!("/device?device=AbCdEfGhIjKlMn_&auth={own}")).await.status, 400);
+
+    // With the parameter and without; other profiles' tokens may say what they like under that name.
+    let mut kitchen = Vec::new();
+    for query in [format!("device=kitchen&auth={own}"), format!("auth={own}"), format!("device=&auth={own}")] {
+        kitchen.push(device(&node, &format!("/device?{query}")).await.0);
+    }
+    let (mut serial, _) = device(&node, &format!("/device?device=1234567&auth={number}")).await;
+    let (mut without, _) = device(&node, &format!("/device?auth={nobody}")).await;
+    let mut elsewhere = Listener::connect(node.ws(), &format!("/?device=x&auth={own}")).await;
+    let odd = token(json!({ "device": { "os": "x" } }));
+    let _odd = Listener::connect(node.ws(), &format!("/?auth={odd}")).await;
+    let mut backend = Backend::connect(&place.path()).await;
+    for push in [
+        r#"{"action":"sendToDevice","device":"kitchen","data":1}"#,
+        r#"{"action":"sendToDevice","device":1234567,"data":2}"#,
+        r#"{"action":"multicast","data":3}"#,
+    ] {
+        assert_eq!(backend.ask(push).await, "OK");
+    }
+    for listener in &mut kitchen {
+        listener.hears_text("1").await;
+    }
+    serial.hears_text("2").await;
+    for listener in [&mut without, &mut elsewhere] {
+        listener.hears_text("3").await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_key_a_device_may_bring_any_stable_id() {
+    let node = Node::start(&[DEVICES]).await;
+    device(&node, "/?device=kitchen&auth=whatever").await;
+}
+
+#[tokio::test]
+async fn whoever_is_let_in_has_its_user_however_deep_its_claims_nest() {
+    let node = Node::start(&[JWT_SECRET]).await;
+    let events = Events(node.http());
+    for levels in [1, 60, 63, 64, 100, 124, 125, 126, 127, 1000] {
+        // Written by hand: as a value it can't be written that deep.
+        let claims = format!(r#"{{"id":"u{levels}","x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        let token = signed_text(SECRET, &json!({ "alg": "HS256" }), &claims);
+        match Listener::try_connect(node.ws(), &format!("/?auth={token}")).await {
+            Err(refused) => assert!(refused.status == 403 && levels > 63, "{levels}: {refused:?}"),
+            Ok(listener) => {
+                let found = events.values("getBind_IdsById", &json!({ "id": format!("u{levels}") })).await;
+                let id = found.values().find_map(|ids| ids.as_object()?.keys().next().cloned()).unwrap();
+                let users = events.values("getIdBy_Id", &json!({ "_id": id })).await;
+                assert!(users.values().any(|user| *user == json!(format!("u{levels}"))), "{levels}: {users:?}");
+                assert!(levels <= 63, "{levels}");
+                listener.close().await;
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -288,6 +388,35 @@ async fn a_reload_never_lets_everybody_in_because_a_key_is_gone() {
 }
 
 #[tokio::test]
+async fn a_reload_never_lets_everybody_into_private_channels_because_the_list_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (channels, level) = (directory.path().join("private"), directory.path().join("level"));
+    fs::write(&channels, "staff").unwrap();
+    fs::write(&level, "info").unwrap();
+    let files = [("PRIVATE_CHANNELS_FILE", channels.to_str().unwrap()), ("LOG_FILE", level.to_str().unwrap())];
+    let node = Node::start(&files).await;
+    fs::write(&channels, "").unwrap();
+    fs::write(&level, "debug").unwrap();
+    node.signal(Signal::HUP);
+    let said = async |text: &str| {
+        eventually(text, DEADLINE, async || {
+            node.log().iter().any(|line| line.contains(text)).then_some(()).ok_or("it is not in the log")
+        })
+        .await;
+    };
+    said("PRIVATE_CHANNELS was set and is gone").await;
+    assert_eq!(refused(&node, "/?channel[]=staff").await.status, 403);
+    fs::write(&channels, "team").unwrap();
+    node.signal(Signal::HUP);
+    said("configuration read again").await;
+    let _anybody = Listener::connect(node.ws(), "/?channel[]=staff").await;
+    assert_eq!(refused(&node, "/?channel[]=team").await.status, 403);
+    said("handshake refused").await;
+    // The first refusal is not in there: of what was read first nothing at all was taken over.
+    assert_eq!(node.log().iter().filter(|line| line.contains("handshake refused")).count(), 1);
+}
+
+#[tokio::test]
 async fn faults_of_keys_and_rules_are_named_and_no_key_is_shown() {
     let directory = tempfile::tempdir().unwrap();
     let set = directory.path().join("set.json");
@@ -295,7 +424,7 @@ async fn faults_of_keys_and_rules_are_named_and_no_key_is_shown() {
     let set = set.to_str().unwrap();
     for (name, value, allowed) in [
         ("JWT_SECRET", "hunter2", "shorter than 32 bytes"),
-        ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----hunter2", "is no secret"),
+        ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----hunter2", "may be no secret"),
         ("JWT_PUBLIC_KEY", "hunter2", "not one public key in pem"),
         ("JWT_JWKS", "/nowhere/hunter", "readable file with a jwk set"),
         // A key or a set itself where a path belongs.

@@ -30,6 +30,9 @@ const RETRY_AFTER: &str = "2";
 /// Characters of a value that a message shows.
 const SHOWN: usize = 40;
 
+/// The reason by which `carillon_tokens_refused_total` has tokens that are missing.
+pub(super) const NO_TOKEN: &str = "missing";
+
 /// Why a handshake is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
@@ -115,6 +118,26 @@ impl Refusal {
         }
     }
 
+    /// What of `carillon_tokens_refused_total` counts it, where it is about a token.
+    fn token_label(&self) -> Option<&'static str> {
+        match self {
+            Self::Auth(rejection) => Some(rejection.label()),
+            Self::NoToken => Some(NO_TOKEN),
+            Self::NotWebSocket
+            | Self::Malformed(_)
+            | Self::Version
+            | Self::Origin(_)
+            | Self::Path(_)
+            | Self::PrivateChannel(_)
+            | Self::ForeignDevice(_)
+            | Self::Channels(_)
+            | Self::Device(_)
+            | Self::Full
+            | Self::Crowded(_)
+            | Self::Unavailable(_) => None,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
@@ -189,6 +212,9 @@ pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Se
     answer.unwrap_or_else(|refusal| {
         tracing::debug!(%address, %peer, reason = refusal.label(), "websocket handshake refused: {refusal}");
         sessions.refused.with_label_values(&[refusal.label()]).inc();
+        if let Some(reason) = refusal.token_label() {
+            sessions.tokens_refused.with_label_values(&[reason]).inc();
+        }
         refusal.response()
     })
 }

@@ -34,6 +34,7 @@ mod reader;
 mod serve;
 pub mod sign_in;
 
+use crate::auth::Rejection;
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
@@ -91,6 +92,7 @@ pub struct Sessions {
     places: Arc<Places>,
     heartbeats: Heartbeats,
     refused: IntCounterVec,
+    tokens_refused: IntCounterVec,
     received: IntCounter,
 }
 
@@ -111,6 +113,17 @@ impl Sessions {
         for label in Refusal::LABELS {
             refused.with_label_values(&[label]);
         }
+        let tokens_refused = IntCounterVec::new(
+            Opts::new(
+                "carillon_tokens_refused_total",
+                "WebSocket handshakes refused because of their token, by what was wrong with it.",
+            ),
+            &["reason"],
+        )?;
+        registry.register(Box::new(tokens_refused.clone()))?;
+        for label in Rejection::LABELS.into_iter().chain([handshake::NO_TOKEN]) {
+            tokens_refused.with_label_values(&[label]);
+        }
         let received = IntCounter::new(
             "carillon_received_bytes_total",
             "Bytes read from WebSocket connections, their handshakes left out.",
@@ -119,7 +132,18 @@ impl Sessions {
         let token_param = crate::query::plain_name(&settings.token_param);
         let places = Places::new(limits.max_connections_per_address);
         let heartbeats = Heartbeats::set(&hub, &settings.heartbeats);
-        Ok(Arc::new(Self { hub, cluster, limits, settings, token_param, places, heartbeats, refused, received }))
+        Ok(Arc::new(Self {
+            hub,
+            cluster,
+            limits,
+            settings,
+            token_param,
+            places,
+            heartbeats,
+            refused,
+            tokens_refused,
+            received,
+        }))
     }
 
     /// A connection's id as its client is told it, in this life of the node.

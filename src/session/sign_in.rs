@@ -23,6 +23,13 @@ pub struct SignIn {
 }
 
 impl SignIn {
+    /// Whether something that these rules guard would be open to everybody by `other` in their place, as there is no key any more,
+    /// or no private channel.
+    pub fn would_open(&self, other: &Self) -> bool {
+        let keys = self.verifier.has_keys() && !other.verifier.has_keys();
+        keys || (!self.private_channels.is_empty() && other.private_channels.is_empty())
+    }
+
     /// What the client's token says; `None` where it has none and needs none, or tokens are ignored.
     pub(super) fn claims(
         &self,

@@ -15,8 +15,12 @@ pub fn jwt(secret: &str, claims: &Value) -> String {
 
 /// The same with any header.
 pub fn signed(secret: &str, header: &Value, claims: &Value) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", part(header), part(claims));
+    signed_text(secret, header, &claims.to_string())
+}
+
+/// The same with claims that are any text.
+pub fn signed_text(secret: &str, header: &Value, claims: &str) -> String {
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims));
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes())))
 }
