@@ -390,9 +390,9 @@ fn manage(api: Arc<Api>, closed: watch::Receiver<bool>) -> Upgrade {
 
 /// How documents that WebSocket clients send are carried out.
 fn client_documents(devices: Arc<DeviceSocket>) -> ClientDocuments {
-    Arc::new(move |messages| {
+    Arc::new(move |messages, may_join| {
         let devices = devices.clone();
-        Box::pin(async move { devices.carry_out_messages(messages).await })
+        Box::pin(async move { devices.carry_out_messages(messages, &*may_join).await })
     })
 }
 

@@ -271,6 +271,64 @@ async fn a_device_has_the_stable_id_that_its_token_names_and_no_other() {
 }
 
 #[tokio::test]
+async fn documents_of_clients_open_no_private_channel_that_their_token_does_not_allow() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("private");
+    fs::write(&file, "staff,room:*").unwrap();
+    let (private, place) = (("PRIVATE_CHANNELS_FILE", file.to_str().unwrap()), Place::new());
+    let (actions, path) = (("DEVICE_CLIENT_ACTIONS", "true"), place.text());
+    let node = Node::start(&[JWT_SECRET, DEVICES, private, actions, ("UNIX_SOCKET", &path)]).await;
+    let token = jwt(SECRET, &json!({ "device": "kitchen", "channels": ["room:7"] }));
+    let (mut stranger, id) = device(&node, "/").await;
+    let (mut kitchen, kitchen_id) = device(&node, &format!("/?auth={token}")).await;
+    let subscribe = |device: &str, channel: &str| {
+        format!(r#"{{"action":"subscribe","device":"{device}","channel":"{channel}","data":1}}"#)
+    };
+    for document in [
+        subscribe(&id, "staff"),
+        subscribe(&id, "room:7"),
+        subscribe("kitchen", "staff"),
+        subscribe(&id, r"\u0073taff"),
+        format!(r#"{{"channel":"news","action":"subscribe","device":"{id}","channel":"staff"}}"#),
+    ] {
+        stranger.say(&document).await;
+    }
+    stranger.say(&subscribe(&id, "news")).await;
+    kitchen.say(&subscribe(&kitchen_id, "staff")).await;
+    kitchen.say(&subscribe(&kitchen_id, "room:8")).await;
+    kitchen.say(&subscribe("kitchen", "room:7")).await;
+    // What was said before is done, as both are heard by both.
+    for client in [&mut stranger, &mut kitchen] {
+        client.say(r#"{"action":"multicast","data":"done"}"#).await;
+    }
+    for _ in 0..2 {
+        stranger.hears_text("\"done\"").await;
+        kitchen.hears_text("\"done\"").await;
+    }
+    for (channel, members) in [("staff", 0), ("room:7", 1), ("room:8", 0), ("news", 1)] {
+        assert_eq!(node.api().count_members(channel).await.unwrap(), members, "{channel}");
+    }
+    assert_eq!(support::device::refused(&node, "client", "private_channel").await, 7);
+
+    // A backend may have anybody subscribed to anything, and the rule is the one of the moment.
+    assert_eq!(Backend::connect(&place.path()).await.ask(subscribe(&id, "staff")).await, "OK");
+    fs::write(&file, "news,staff,room:*").unwrap();
+    node.signal(Signal::HUP);
+    eventually("the list is read again", DEADLINE, async || {
+        match Listener::try_connect(node.ws(), "/?channel=news").await {
+            Ok(_) => Err("it is not"),
+            Err(_) => Ok(()),
+        }
+    })
+    .await;
+    kitchen.say(&subscribe("kitchen", "news")).await;
+    kitchen.say(r#"{"action":"multicast","data":"again"}"#).await;
+    kitchen.hears_text("\"again\"").await;
+    assert_eq!(support::device::refused(&node, "client", "private_channel").await, 8);
+    assert_eq!(node.api().count_members("staff").await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn without_a_key_a_device_may_bring_any_stable_id() {
     let node = Node::start(&[DEVICES]).await;
     device(&node, "/?device=kitchen&auth=whatever").await;

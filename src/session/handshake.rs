@@ -10,7 +10,7 @@ use super::member::Member;
 use super::profile::Profile;
 use super::reader;
 use super::sign_in;
-use crate::auth::Rejection;
+use crate::auth::{ChannelPatterns, Rejection};
 use crate::hub::Opening;
 use crate::model::{Audience, Name, beginning};
 use crate::peer::Crowded;
@@ -226,6 +226,8 @@ struct Asked {
     profile: Profile,
     address: IpAddr,
     opening: Opening,
+    /// Private channels that its token allows, where it can ask for more later.
+    allowed: Option<Box<ChannelPatterns>>,
 }
 
 impl Asked {
@@ -253,6 +255,8 @@ impl Asked {
             let brought = device::stable_id(&query).map_err(Refusal::Device)?;
             audiences.extend(sign_in.device(brought, claims.as_ref())?.map(Audience::device));
         }
+        let asks_later = profile == Profile::Device && sessions.settings.client_documents.is_some();
+        let allowed = claims.as_ref().filter(|_| asks_later).map(|claims| Box::new(claims.channels.clone()));
         let hidden = [sessions.token_param.as_str(), sign_in.parameter.as_str()];
         let details = details(profile, address, &query, hidden, claims.as_ref());
         let opening = Opening { details, audiences, heartbeat: sessions.heartbeats.of(profile) };
@@ -260,15 +264,16 @@ impl Asked {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
         })?;
-        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, address, opening })
+        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, address, opening, allowed })
     }
 
     /// Hub first, then the cluster, then the answer.
     async fn grant(self, sessions: &Arc<Sessions>) -> Result<Response<Bytes>, Refusal> {
-        let Self { response, upgrade, profile, address, opening } = self;
+        let Self { response, upgrade, profile, address, opening, allowed } = self;
         let audiences = opening.audiences.clone();
         let place = sessions.places.take(address).map_err(|Crowded| Refusal::Crowded(address))?;
-        let member = Member::open(sessions.clone(), profile, place, opening).map_err(|_| Refusal::Full)?;
+        let mut member = Member::open(sessions.clone(), profile, place, opening).map_err(|_| Refusal::Full)?;
+        member.allow(allowed);
         let limit = sessions.limits.connect_timeout;
         settle(sessions, &audiences, limit).await.map_err(Refusal::Unavailable)?;
         tokio::spawn(reader::run(member, upgrade));

@@ -1,7 +1,9 @@
 //! A connection's place in the hub, given back in every case.
 
 use super::Sessions;
+use super::device::MayJoin;
 use super::profile::Profile;
+use crate::auth::ChannelPatterns;
 use crate::hub::{CloseReason, Full, Opening, Socket, frame};
 use crate::model::{ConnectionId, HexId, Opcode};
 use crate::peer::Place;
@@ -15,6 +17,8 @@ pub(super) struct Member {
     sessions: Arc<Sessions>,
     id: ConnectionId,
     profile: Profile,
+    /// Private channels that its token allows, where it can ask for more after its handshake. Boxed, as few have any.
+    allowed: Option<Box<ChannelPatterns>>,
     /// What it counts as if it ends now and nobody said why.
     reason: CloseReason,
     /// Its address's, given back with it.
@@ -33,7 +37,18 @@ impl Member {
             let greeting = profile.greeting(sessions.spelled(id));
             greeting.map(|text| frame::message(Opcode::Text, text.as_bytes())).into_iter().collect()
         })?;
-        Ok(Self { sessions, id, profile, reason: CloseReason::Handshake, _place: place })
+        Ok(Self { sessions, id, profile, allowed: None, reason: CloseReason::Handshake, _place: place })
+    }
+
+    /// Keeps which private channels its token allows.
+    pub(super) fn allow(&mut self, channels: Option<Box<ChannelPatterns>>) {
+        self.allowed = channels;
+    }
+
+    /// Which channels it may have connections subscribed to, as the rules are at that moment.
+    pub(super) fn may_join(&self) -> MayJoin {
+        let (sign_in, allowed) = (self.sessions.settings.sign_in.clone(), self.allowed.clone());
+        Box::new(move |channel| sign_in.borrow().is_open(channel, allowed.as_deref()))
     }
 
     /// Brings the connection's socket.

@@ -49,7 +49,7 @@ use sign_in::SignIn;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-pub use device::ClientDocuments;
+pub use device::{ClientDocuments, MayJoin};
 pub use handshake::upgrade;
 pub use heartbeats::ProfileHeartbeats;
 pub use plain::{PlainHttp, PortAnswer};

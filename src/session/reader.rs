@@ -193,7 +193,8 @@ impl Session {
         };
         match &self.member.sessions().settings.client_documents {
             Some(carry_out) if !documents.is_empty() => {
-                Turn::Carrying(Box::new(Carrying { documents: carry_out(documents), then: turn }))
+                let documents = carry_out(documents, self.member.may_join());
+                Turn::Carrying(Box::new(Carrying { documents, then: turn }))
             }
             _ => turn,
         }

@@ -68,13 +68,16 @@ impl SignIn {
         }
     }
 
+    /// Whether a channel may be subscribed to by whoever has a token that allows these private ones.
+    pub(super) fn is_open(&self, channel: &Name, allowed: Option<&ChannelPatterns>) -> bool {
+        !self.private_channels.contain(channel) || allowed.is_some_and(|allowed| allowed.contain(channel))
+    }
+
     /// Whether these may be subscribed to with these claims.
     pub(super) fn check(&self, claims: Option<&Claims>, audiences: &[Audience]) -> Result<(), Refusal> {
-        let closed = |audience: &&Audience| {
-            audience.kind == AudienceKind::Channel
-                && self.private_channels.contain(&audience.name)
-                && !claims.is_some_and(|claims| claims.channels.contain(&audience.name))
-        };
+        let allowed = claims.map(|claims| &claims.channels);
+        let closed =
+            |audience: &&Audience| audience.kind == AudienceKind::Channel && !self.is_open(&audience.name, allowed);
         match audiences.iter().find(closed) {
             Some(channel) => Err(Refusal::PrivateChannel(channel.name.clone())),
             None => Ok(()),
