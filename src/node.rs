@@ -310,20 +310,14 @@ impl Node {
                 return;
             }
         };
-        if let Some(log) = &self.log
-            && let Err(error) = log.set(&fresh.log)
-        {
-            tracing::error!(%error, "log level not changed");
-        }
         let Secrets { api, metrics } = self.secrets.borrow().clone();
-        let signs_in = self.sign_in.borrow().verifier.has_keys();
         if (fresh.secrets.api.is_open() && !api.is_open())
             || (fresh.secrets.metrics.is_open() && !metrics.is_open())
-            || (signs_in && !fresh.sign_in.verifier.has_keys())
+            || self.sign_in.borrow().would_open(&fresh.sign_in)
         {
             tracing::error!(
-                "configuration not reloaded: a token or key that was set is gone, which would open what it guards to \
-                 everybody; a file that is being written may be empty for a moment, else restart without it"
+                "configuration not reloaded: a token, a key or PRIVATE_CHANNELS was set and is gone, which would open what it \
+                 guards to everybody; a file that is being written may be empty for a moment, else restart without it"
             );
             return;
         }
@@ -332,6 +326,11 @@ impl Node {
                 "configuration not reloaded: WEBHOOK_SECRET is gone, so requests would not be signed any more"
             );
             return;
+        }
+        if let Some(log) = &self.log
+            && let Err(error) = log.set(&fresh.log)
+        {
+            tracing::error!(%error, "log level not changed");
         }
         let webhook = take_over(&self.webhook_secret, fresh.webhook_secret);
         match (&self.certificate, fresh.tls) {
@@ -432,9 +431,9 @@ fn manage(api: Arc<Api>, closed: watch::Receiver<bool>) -> Upgrade {
 
 /// How documents that WebSocket clients send are carried out.
 fn client_documents(devices: Arc<DeviceSocket>) -> ClientDocuments {
-    Arc::new(move |messages| {
+    Arc::new(move |messages, may_join| {
         let devices = devices.clone();
-        Box::pin(async move { devices.carry_out_messages(messages).await })
+        Box::pin(async move { devices.carry_out_messages(messages, &*may_join).await })
     })
 }
 

@@ -121,7 +121,7 @@ variables! {
     "UNIX_SOCKET" unix_socket "" "Path of the device socket, a unix socket that backends write JSON documents to. Without it there is none."
     "UNIX_SOCKET_MODE" unix_socket_mode "0660" "Permission bits of the device socket's file, octal: who may write may push."
     "UNIX_SOCKET_STRICT" unix_socket_strict "false" "Whether a document that asks for nothing that can be done is answered with `ERR` and the reason, not with `OK`."
-    "DEVICE_CLIENT_ACTIONS" device_client_actions "false" "Whether clients of the profile `device` may send documents as to the device socket. Then each of them can push to everybody."
+    "DEVICE_CLIENT_ACTIONS" device_client_actions "false" "Whether clients of the profile `device` may send documents as to the device socket. Then each of them can push to everybody, and have any device subscribed to any channel that it might be subscribed to itself."
     "ALLOWED_ORIGINS" allowed_origins "" "Origins (`https://example.org`) that browsers may connect from, separated by commas. Without any, all."
     "CORS_ORIGINS" cors_origins "" "Origins whose pages may call the HTTP APIs, separated by commas, or `*` for all. Without any, all may call the events API and none the actions API."
     "REDIS_URL" redis_url "" "The cluster's Redis: `redis://`, `redis-sentinel://` or `redis-cluster://`, with TLS `rediss://`, `rediss-sentinel://` or `rediss-cluster://`. Without it the node runs alone, its state embedded."
