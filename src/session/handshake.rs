@@ -15,7 +15,7 @@ use super::sign_in;
 use super::steps::Ending;
 use crate::auth::ChannelPatterns;
 use crate::cluster::Details;
-use crate::hub::{CloseReason, Opening, frame};
+use crate::hub::{CloseReason, Opening, Watch, frame};
 use crate::model::{Audience, Name, Opcode, beginning};
 use crate::peer::Crowded;
 use crate::query::Query;
@@ -95,12 +95,12 @@ impl Asked {
         let path = (wanted != Wanted::NOTHING).then_some(path);
         let told = Told { profile, address, query: &query, path, claims: claims.as_ref() };
         let details = details(&told, [sessions.token_param.as_str(), sign_in.parameter.as_str()]);
-        let watched = wanted.includes(Wanted::CLOSE);
+        let watch = if wanted.includes(Wanted::CLOSE) { Watch::Kept } else { Watch::No };
         let opening = Opening {
-            details: if watched { Details::owing_close(&details).into() } else { details },
+            details: if watch == Watch::Kept { Details::owing_close(&details).into() } else { details },
             audiences,
             heartbeat: sessions.heartbeats.of(profile),
-            watched,
+            watch,
         };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
