@@ -11,6 +11,7 @@ use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
 use crate::operator::Order;
 use crate::service::Service;
+use crate::session::handler::Routes;
 use crate::session::hooks::Hooks;
 use crate::session::origins::AllowedOrigins;
 use crate::session::sign_in::SignIn;
@@ -200,6 +201,7 @@ impl Node {
         let settings = session::Settings {
             tls: certificate.clone(),
             profiles: config.profiles.clone(),
+            routes: Routes::default(),
             peers,
             allowed_origins: current_origins,
             sign_in: current_sign_in,

@@ -160,13 +160,15 @@ pub enum CloseReason {
     GoingAway,
     /// Another life was found under the node's number (1012).
     Restart,
+    /// The handler that served it has failed (1011).
+    Handler,
     /// The connection was taken in, but its handshake did not come to an end.
     Handshake,
 }
 
 impl CloseReason {
     /// Every reason, for a metric that shows zeros from the start.
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 13] = [
         Self::Client,
         Self::Lost,
         Self::Protocol,
@@ -178,6 +180,7 @@ impl CloseReason {
         Self::Gap,
         Self::GoingAway,
         Self::Restart,
+        Self::Handler,
         Self::Handshake,
     ];
 
@@ -195,6 +198,7 @@ impl CloseReason {
             Self::Gap => "gap",
             Self::GoingAway => "going_away",
             Self::Restart => "restart",
+            Self::Handler => "handler_failed",
             Self::Handshake => "handshake",
         }
     }
