@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Some(Command::Client(command)) => client::run(&command),
         Some(Command::Config { markdown }) => client::print(&config::table(markdown)),
         Some(Command::Start(start)) if start.daemon => daemon::launch(&start),
-        Some(Command::Start(start)) => serve(start.pid_file.as_deref(), start.detached),
+        Some(Command::Start(start)) => serve(start.pid_file(), start.detached),
         Some(Command::Serve) | None => serve(None, false),
     }
 }
