@@ -102,16 +102,16 @@ async fn run(config: Config, log: log::LogLevel, detached: bool) -> Result<(), S
 /// The way for orders. SIGTERM and SIGINT stop, SIGHUP reloads.
 fn orders() -> std::io::Result<(mpsc::Sender<Order>, mpsc::Receiver<Order>)> {
     let (sender, receiver) = mpsc::channel(ORDERS);
-    let kinds = [
-        (SignalKind::terminate(), Order::Stop),
-        (SignalKind::interrupt(), Order::Stop),
-        (SignalKind::hangup(), Order::Reload),
+    let kinds: [(SignalKind, fn() -> Order); 3] = [
+        (SignalKind::terminate(), || Order::Stop),
+        (SignalKind::interrupt(), || Order::Stop),
+        (SignalKind::hangup(), || Order::Reload(None)),
     ];
     for (kind, order) in kinds {
         let (mut signals, sender) = (signal(kind)?, sender.clone());
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                if sender.send(order).await.is_err() {
+                if sender.send(order()).await.is_err() {
                     return;
                 }
             }

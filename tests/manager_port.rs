@@ -3,7 +3,9 @@
 mod support;
 
 use std::fs;
+use support::certificates::Certificates;
 use support::http::{Answer, Http, request};
+use support::node::{carillon, finish};
 use support::raw::{Raw, handshake_with};
 use support::ws::Listener;
 use support::{DEADLINE, Fleet, Heard, Node, eventually};
@@ -100,6 +102,13 @@ async fn what_redis_does_not_take_is_not_called_said() {
     assert!(said.starts_with("广播失败: "), "{said}");
     let answer = admin(&node, "say", &[], br#"{"say":"hello","lang":"en"}"#).await;
     assert!(answer.status == 503 && answer.text().starts_with("not sent: "), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_text_that_is_too_long_is_the_askers_fault() {
+    let node = Node::start(&[("MAX_PUSH", "64")]).await;
+    let answer = admin(&node, "say", &[], br#"{"say":"hello"}"#).await;
+    assert!(answer.status == 400 && answer.text().contains("longer than MAX_PUSH"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -222,6 +231,66 @@ async fn a_reload_takes_over_a_new_token_and_drops_nobody() {
     // Who was let in stays in.
     operator.say(r#"{"method":"status"}"#).await;
     assert!(text(&mut operator).await.starts_with("当前服务器共有 50 个连接\n"));
+}
+
+#[tokio::test]
+async fn a_reload_that_fails_says_why_to_whoever_asked_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (token, limit, level) = (file("token", "old"), file("limit", "1MiB"), file("level", "info"));
+    let environment =
+        [PORT, ("HTTP_TOKEN_FILE", &token), ("MAX_PUSH_FILE", &limit), ("LOG_FILE", &level), ("DRAIN_DELAY", "1h")];
+    let mut node = Node::start(&environment).await;
+    let _client = Listener::connect(node.ws(), "/").await;
+    let mut operator = Listener::connect(node.manager(), "/?token=old").await;
+    let bearer = [("Authorization", "Bearer old")];
+    for (broken, content, good, why) in [
+        ("limit", "a lot", "1MiB", "MAX_PUSH=\"a lot\""),
+        ("token", "", "old", "a token or key that was set is gone"),
+        ("level", "x=y=z", "info", "LOG=\"x=y=z\""),
+    ] {
+        // What is right in it is not taken over either.
+        file("level", "debug");
+        file(broken, content);
+        operator.say(r#"{"method":"reload"}"#).await;
+        let said = text(&mut operator).await;
+        assert!(said.starts_with("重启失败: ") && said.contains(why), "{said}");
+        let answer = admin(&node, "reload", &bearer, br#"{"lang":"en"}"#).await;
+        assert!(answer.status == 500 && answer.text().starts_with("not reloaded: "), "{answer:?}");
+        let command = carillon(&["reload", "-p", &node.http().port().to_string()], &[("CARILLON_TOKEN", "old")]);
+        let finished = finish(command).await;
+        assert_eq!((finished.code, finished.stdout.as_str()), (1, ""), "{}", finished.stderr);
+        assert!(finished.stderr.starts_with("重启失败: ") && finished.stderr.contains(why), "{}", finished.stderr);
+        file(broken, good);
+    }
+    assert!(!node.log().iter().any(|line| line.contains("\"DEBUG\"")), "{:?}", node.log());
+    file("level", "info");
+    operator.say(r#"{"method":"reload"}"#).await;
+    assert_eq!(text(&mut operator).await, "服务即将重启");
+    // One that is about to end doesn't say that it will.
+    assert_eq!(admin(&node, "stop", &bearer, b"").await.text(), "服务即将关闭");
+    operator.say(r#"{"method":"reload"}"#).await;
+    assert_eq!(text(&mut operator).await, "重启失败: node is stopping");
+    node.kill();
+}
+
+#[tokio::test]
+async fn a_certificate_that_can_not_be_used_is_an_answer_to_a_reload() {
+    let certificates = Certificates::new();
+    let (certificate, key) = (certificates.path("server.pem"), certificates.path("server.key"));
+    let node = Node::start(&[PORT, ("TLS_CERT", &certificate), ("TLS_KEY", &key)]).await;
+    let mut operator = Listener::connect(node.manager(), "/").await;
+    certificates.write("server.pem", "half of it");
+    // Looked at a second time it is as bad.
+    for _ in 0..2 {
+        operator.say(r#"{"method":"reload","lang":"en"}"#).await;
+        let said = text(&mut operator).await;
+        assert!(said.starts_with("not reloaded: the tls certificate before stays in use"), "{said}");
+    }
 }
 
 #[tokio::test]

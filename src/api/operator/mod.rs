@@ -11,7 +11,7 @@ use super::Api;
 use super::answer::{self, Answer};
 use crate::auth::bearer;
 use crate::hub::Traffic;
-use crate::model::{Push, Target};
+use crate::model::{Error, Push, Target};
 use crate::operator::{Language, Operation, Order, Phrase};
 use crate::peer::is_local;
 use crate::query::Query;
@@ -26,10 +26,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 /// Where the operations are.
 const PATH: &str = "/admin/";
+
+/// How long a reload is waited for: shorter than the command waits for its answer.
+const RELOADING: Duration = Duration::from_secs(5);
 
 /// The parameter that holds a token whatever `HTTP_PARAM` says.
 const TOKEN: &str = "token";
@@ -88,8 +93,8 @@ impl Api {
             Ok(operation) => self.answer(*operation, asked.say.as_deref(), peer).await,
             Err(phrase) => phrase.clone(),
         };
-        if let Ok(operation) = asked.operation {
-            self.order(operation).await;
+        if asked.operation == Ok(Operation::Stop) {
+            self.stop().await;
         }
         answer::text(status(&phrase), phrase.in_language(asked.language))
     }
@@ -109,12 +114,12 @@ impl Api {
         })
     }
 
-    /// What is answered to an operation. Saying is done here; what would end the connection that is asked over is left to
-    /// [`order`](Self::order), after the answer.
+    /// What is answered to an operation. All but stopping is done here: that may end the connection that is asked over, so it
+    /// is left to [`stop`](Self::stop), after the answer.
     async fn answer(&self, operation: Operation, say: Option<&RawValue>, peer: SocketAddr) -> Phrase {
         tracing::info!(%peer, operation = operation.as_str(), "an operator asks");
         match operation {
-            Operation::Reload => Phrase::Reloading,
+            Operation::Reload => self.reload().await,
             Operation::Stop => Phrase::Stopping,
             Operation::Status => {
                 let Traffic { connections, .. } = (self.console.facts().traffic)();
@@ -127,39 +132,52 @@ impl Api {
         }
     }
 
+    /// Has the node read its configuration again, and waits for what becomes of that.
+    async fn reload(&self) -> Phrase {
+        let (waiting, reloaded) = oneshot::channel();
+        let reloaded = async {
+            // An error here and there: the node has ended, or is about to.
+            self.operator.orders.send(Order::Reload(Some(waiting))).await.ok()?;
+            reloaded.await.ok()
+        };
+        match timeout(RELOADING, reloaded).await {
+            Ok(Some(Ok(()))) => Phrase::Reloading,
+            Ok(Some(Err(why))) => Phrase::NotReloaded(why),
+            Ok(None) => Phrase::NotReloaded("node is stopping".to_owned()),
+            Err(_) => Phrase::NotReloaded(format!("not done within {} s, the log will say", RELOADING.as_secs())),
+        }
+    }
+
     /// Tells every client of the cluster.
     async fn say(&self, text: &RawValue) -> Phrase {
         let broadcast =
             Broadcast { status: 200, event: "serverBroadcast", info: "收到服务广播内容", param: text };
         let message = match serde_json::to_string(&broadcast) {
             Ok(message) => message,
-            Err(error) => return Phrase::NotSaid(error.to_string()),
+            Err(error) => return Phrase::NotSaid(Error::Unavailable(error.to_string())),
         };
         match self.service.push(Dialect::Operator, Push::text(Target::All, message)).await {
             Ok(_) => Phrase::Said,
-            Err(error) => Phrase::NotSaid(error.to_string()),
+            Err(error) => Phrase::NotSaid(error),
         }
     }
 
-    /// Gives the order that an operation is, if it is one. A node that is about to stop has had its order.
-    async fn order(&self, operation: Operation) {
-        let order = match operation {
-            Operation::Reload => Order::Reload,
-            Operation::Stop if self.health.is_draining() => return,
-            Operation::Stop if self.operator.stopping.swap(true, Ordering::Relaxed) => return,
-            Operation::Stop => Order::Stop,
-            Operation::Status | Operation::Say => return,
-        };
-        // An error: the node has ended already.
-        let _ = self.operator.orders.send(order).await;
+    /// Gives the order to stop. A node that is about to stop has had it.
+    async fn stop(&self) {
+        // Room first: whoever asks may go away while this waits for it. An error: the node has ended already.
+        let Ok(room) = self.operator.orders.reserve().await else { return };
+        if !self.health.is_draining() && !self.operator.stopping.swap(true, Ordering::Relaxed) {
+            room.send(Order::Stop);
+        }
     }
 }
 
 fn status(phrase: &Phrase) -> StatusCode {
     match phrase {
         Phrase::NotAnOperation | Phrase::NoOperation => StatusCode::NOT_FOUND,
-        Phrase::NoText => StatusCode::BAD_REQUEST,
-        Phrase::NotSaid(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Phrase::NoText | Phrase::NotSaid(Error::Limit(_)) => StatusCode::BAD_REQUEST,
+        Phrase::NotSaid(Error::Unavailable(_) | Error::NoAnswer { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+        Phrase::NotReloaded(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Phrase::Denied => StatusCode::UNAUTHORIZED,
         _ => StatusCode::OK,
     }

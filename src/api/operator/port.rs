@@ -7,6 +7,7 @@ use super::request::Asked;
 use super::{Api, PATH, denied, is_handshake};
 use crate::api::answer::{self, Answer};
 use crate::api::server::told_to_stop;
+use crate::operator::Operation;
 use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
 use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError};
@@ -175,8 +176,8 @@ impl Api {
         let text = phrase.in_language(asked.language);
         let written = timeout(LAST_FRAME, socket.write_frame(Frame::text(Payload::Borrowed(text.as_bytes())))).await;
         // After the answer, as a node without clients ends at once. Whether the answer was taken makes no difference to it.
-        if let Ok(operation) = asked.operation {
-            self.order(operation).await;
+        if asked.operation == Ok(Operation::Stop) {
+            self.stop().await;
         }
         match written {
             Ok(Ok(())) => Ok(()),
