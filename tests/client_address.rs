@@ -129,6 +129,32 @@ async fn the_proxy_protocol_names_the_client_on_both_ports() {
 }
 
 #[tokio::test]
+async fn a_client_whose_proxy_does_not_know_it_is_not_believed() {
+    let node = telling(&[("PROXY_PROTOCOL", "true")]).await;
+    let unix = [b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\xd8", &[b'x'; 216][..]].concat();
+    let unspecified = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0";
+    for before in [&b"PROXY UNKNOWN\r\n"[..], &unix, unspecified] {
+        let forged = "X-Real-IP: 6.6.6.6\r\nX-Forwarded-For: 6.6.6.6\r\n";
+        assert_eq!(taken_for(node.ws(), PROXY, before, forged).await, PROXY, "{before:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_client_of_a_proxy_is_an_operator_of_this_machine() {
+    // Its address may be the proxy's own loopback, on whichever machine that is.
+    let node = Node::start(&[("TRUSTED_PROXIES", PROXY), ("PROXY_PROTOCOL", "true")]).await;
+    let named = version_2([127, 0, 0, 1]);
+    for before in [&b"PROXY TCP4 127.0.0.1 127.0.0.1 4660 80\r\n"[..], b"PROXY UNKNOWN\r\n", &named] {
+        let mut raw = Raw::connect_from(ip(PROXY), node.http()).await;
+        raw.send(&[before, b"POST /admin/status HTTP/1.1\r\nHost: x\r\n\r\n"].concat()).await;
+        assert_eq!(raw.answer().await.unwrap().status, 401, "{before:?}");
+    }
+    let mut raw = Raw::connect_from(ip(STRANGER), node.http()).await;
+    raw.send(b"POST /admin/status HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(raw.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn who_is_no_trusted_proxy_has_no_header_read_and_needs_none() {
     let node = telling(&[("PROXY_PROTOCOL", "true")]).await;
     assert_eq!(taken_for(node.ws(), STRANGER, b"", "").await, STRANGER);

@@ -13,18 +13,17 @@ use crate::auth::bearer;
 use crate::hub::Traffic;
 use crate::model::{Error, Push, Target};
 use crate::operator::{Language, Operation, Order, Phrase};
-use crate::peer::is_local;
+use crate::peer::Peer;
 use crate::query::Query;
 use crate::service::Dialect;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, HeaderName, HeaderValue, ORIGIN, REFERER, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use port::Port;
 use request::Asked;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -35,6 +34,10 @@ const PATH: &str = "/admin/";
 
 /// How long a reload is waited for: shorter than the command waits for its answer.
 const RELOADING: Duration = Duration::from_secs(5);
+
+/// Headers by which a browser shows itself. `Origin` is in whatever a page may send but GET (Fetch, section 3.2); the others are
+/// for browsers and reports of theirs that leave it out.
+const OF_BROWSERS: [HeaderName; 3] = [ORIGIN, REFERER, HeaderName::from_static("sec-fetch-site")];
 
 /// The parameter that holds a token whatever `HTTP_PARAM` says.
 const TOKEN: &str = "token";
@@ -64,14 +67,14 @@ struct Broadcast<'a> {
 
 impl Api {
     /// Answers what is for `/admin/`; gives the body back where the path is another one.
-    pub(super) async fn admin(&self, parts: &Parts, body: Incoming, peer: SocketAddr) -> Result<Answer, Incoming> {
+    pub(super) async fn admin(&self, parts: &Parts, body: Incoming, peer: Peer) -> Result<Answer, Incoming> {
         match parts.uri.path().strip_prefix(PATH) {
             Some(name) => Ok(self.operate(name, parts, body, peer).await),
             None => Err(body),
         }
     }
 
-    async fn operate(&self, name: &str, parts: &Parts, body: Incoming, peer: SocketAddr) -> Answer {
+    async fn operate(&self, name: &str, parts: &Parts, body: Incoming, peer: Peer) -> Answer {
         if parts.method != Method::POST {
             let mut refused = answer::text(StatusCode::METHOD_NOT_ALLOWED, "operations are asked for with POST\n");
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
@@ -100,10 +103,10 @@ impl Api {
     }
 
     /// Whether this request may tell the node what to do.
-    fn admits_operator(&self, parts: &Parts, peer: SocketAddr) -> bool {
+    fn admits_operator(&self, parts: &Parts, peer: Peer) -> bool {
         let secrets = self.secrets.borrow();
         if secrets.api.is_open() {
-            return is_local(peer, &parts.headers) && !parts.headers.contains_key(ORIGIN);
+            return peer.is_local(&parts.headers) && !OF_BROWSERS.iter().any(|name| parts.headers.contains_key(name));
         }
         if bearer(&parts.headers).is_some_and(|token| secrets.api.accept(token)) {
             return true;
@@ -116,7 +119,7 @@ impl Api {
 
     /// What is answered to an operation. All but stopping is done here: that may end the connection that is asked over, so it
     /// is left to [`stop`](Self::stop), after the answer.
-    async fn answer(&self, operation: Operation, say: Option<&RawValue>, peer: SocketAddr) -> Phrase {
+    async fn answer(&self, operation: Operation, say: Option<&RawValue>, peer: Peer) -> Phrase {
         tracing::info!(%peer, operation = operation.as_str(), "an operator asks");
         match operation {
             Operation::Reload => self.reload().await,

@@ -8,6 +8,7 @@ use super::{Api, PATH, denied, is_handshake};
 use crate::api::answer::{self, Answer};
 use crate::api::server::told_to_stop;
 use crate::operator::Operation;
+use crate::peer::Peer;
 use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
 use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError};
@@ -16,7 +17,6 @@ use hyper::header::{HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -60,7 +60,7 @@ impl Api {
     pub async fn manage(
         self: Arc<Self>,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         closed: watch::Receiver<bool>,
     ) -> Answer {
         let _counted = self.http.request();
@@ -101,7 +101,7 @@ impl Api {
     async fn converse(
         self: Arc<Self>,
         upgrade: UpgradeFut,
-        peer: SocketAddr,
+        peer: Peer,
         mut closed: watch::Receiver<bool>,
         _place: OwnedSemaphorePermit,
     ) {
@@ -165,7 +165,7 @@ impl Api {
         socket: &mut Socket,
         opcode: OpCode,
         message: &[u8],
-        peer: SocketAddr,
+        peer: Peer,
     ) -> Result<(), Option<Close>> {
         let asked =
             Asked::by_message(message).map_err(|_| Some(if opcode == OpCode::Binary { NOT_TEXT } else { NOT_JSON }))?;
