@@ -103,8 +103,8 @@ async fn run(config: Config, log: log::LogLevel, detached: bool) -> Result<(), S
 fn orders() -> std::io::Result<(mpsc::Sender<Order>, mpsc::Receiver<Order>)> {
     let (sender, receiver) = mpsc::channel(ORDERS);
     let kinds: [(SignalKind, fn() -> Order); 3] = [
-        (SignalKind::terminate(), || Order::Stop),
-        (SignalKind::interrupt(), || Order::Stop),
+        (SignalKind::terminate(), || Order::Terminate),
+        (SignalKind::interrupt(), || Order::Terminate),
         (SignalKind::hangup(), || Order::Reload(None)),
     ];
     for (kind, order) in kinds {

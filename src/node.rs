@@ -278,30 +278,40 @@ impl Node {
         );
     }
 
-    /// Runs until it is told to stop and has drained, or is told so twice. Without anybody who could give orders
+    /// Runs until it is told to stop and has drained, or two signals have told it so. Without anybody who could give orders
     /// (the sender is gone) it stops as well.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        while let Some(Order::Reload(waiting)) = orders.recv().await {
-            let reloaded = self.reload();
-            if let Err(why) = &reloaded {
-                tracing::error!("configuration not reloaded: {why}");
+        let mut signalled = loop {
+            match orders.recv().await {
+                Some(Order::Reload(waiting)) => {
+                    let reloaded = self.reload();
+                    if let Err(why) = &reloaded {
+                        tracing::error!("configuration not reloaded: {why}");
+                    }
+                    // An error: whoever waited has gone.
+                    let _ = waiting.map(|waiting| waiting.send(reloaded));
+                }
+                Some(Order::Terminate) => break true,
+                Some(Order::Stop) | None => break false,
             }
-            // An error: whoever waited has gone.
-            let _ = waiting.map(|waiting| waiting.send(reloaded));
-        }
+        };
         let again = async {
             loop {
                 match orders.recv().await {
-                    Some(Order::Stop) => return,
-                    // Dropped: whoever waits hears that it is not done.
-                    Some(Order::Reload(_)) => {}
+                    Some(Order::Terminate) if signalled => return,
+                    Some(Order::Terminate) => {
+                        signalled = true;
+                        tracing::info!("told to stop by a signal too: draining goes on, another one ends it at once");
+                    }
+                    // A reload is dropped: whoever waits for it hears that it is not done.
+                    Some(Order::Stop | Order::Reload(_)) => {}
                     None => std::future::pending().await,
                 }
             }
         };
         tokio::select! {
             () = self.drain() => tracing::info!("stopped"),
-            () = again => tracing::warn!("told to stop a second time: stopping at once, connections are cut off"),
+            () = again => tracing::warn!("told to stop by a second signal: stopping at once, connections are cut off"),
         }
     }
 

@@ -122,6 +122,15 @@ async fn the_proxy_protocol_names_the_client_on_both_ports() {
     ] {
         assert_eq!(taken_for(node.ws(), PROXY, before, lines).await, wanted, "{before:?}");
     }
+    // However it is cut into pieces on its way.
+    for before in [&version_1[..], &version_2([192, 0, 2, 1])] {
+        let mut raw = Raw::connect_from(ip(PROXY), node.http()).await;
+        for byte in [before, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"].concat() {
+            raw.send(&[byte]).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(raw.answer().await.unwrap().status, 200, "{before:?}");
+    }
     let mut http = Raw::connect_from(ip(PROXY), node.http()).await;
     http.send(&version_2([192, 0, 2, 1])).await;
     http.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;

@@ -125,6 +125,28 @@ async fn a_token_is_needed_where_one_is_set_and_is_sent_to_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_broken_configuration_keeps_nobody_from_stopping_a_node() {
+    let mut node = Node::start(&[]).await;
+    let broken = [("MAX_PUSH", "a lot")];
+    let finished = run("stop", &broken).await;
+    assert!(finished.code == 2 && finished.stderr.contains("-h and -p"), "{}", finished.stderr);
+    let finished = run(&format!("stop -p {}", node.http().port()), &broken).await;
+    assert_eq!((finished.code, finished.stderr.as_str()), (0, ""));
+    assert_eq!(node.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_node_that_waits_for_a_proxys_header_is_not_called_unreachable() {
+    let nobody = free_port().to_string();
+    let proxied = [("PROXY_PROTOCOL", "true"), ("HTTP_PORT", &nobody)];
+    let finished = run("status", &proxied).await;
+    assert!(finished.code == 2 && finished.stderr.contains("set MANAGER_PORT"), "{}", finished.stderr);
+    // Another machine's node is asked all the same.
+    let finished = run("status -h 127.0.0.1", &proxied).await;
+    assert_eq!((finished.code, finished.stderr.lines().next()), (3, Some("连接服务失败")));
+}
+
+#[tokio::test]
 async fn stop_ends_a_node_after_its_answer() {
     for spelling in ["-s stop", "stop"] {
         let mut node = Node::start(&[]).await;

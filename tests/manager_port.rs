@@ -321,6 +321,23 @@ async fn a_stop_that_is_repeated_cuts_nobody_off() {
 }
 
 #[tokio::test]
+async fn the_signal_that_follows_an_operators_stop_cuts_nobody_off() {
+    let mut node = Node::start(&[PORT, ("DRAIN_DELAY", "1h")]).await;
+    let mut client = Listener::connect(node.ws(), "/").await;
+    assert_eq!(admin(&node, "stop", &[], b"").await.text(), "服务即将关闭");
+    // As systemd does when its ExecStop has returned.
+    node.terminate();
+    eventually("the node has the signal", DEADLINE, async || {
+        node.log().iter().any(|line| line.contains("draining goes on")).then_some(()).ok_or("it says nothing")
+    })
+    .await;
+    assert!(!node.has_ended());
+    assert!(!client.is_gone().await);
+    node.terminate();
+    node.ended().await;
+}
+
+#[tokio::test]
 async fn only_so_many_operators_are_heard_at_a_time() {
     let node = Node::start(&[PORT]).await;
     let mut operators = Listener::crowd(node.manager(), "/", 16).await;

@@ -62,6 +62,10 @@ impl PidFile {
     ///
     /// # Errors
     /// A live process has it, something else is there, or the system says no.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a node claims its file before it has a runtime that sleep could block"
+    )]
     pub fn claim(path: &Path) -> Result<Self, PidFileError> {
         let failed = |error| PidFileError::Io { path: path.to_owned(), error };
         let mut taken = None;

@@ -53,8 +53,11 @@ impl FromStr for Operation {
 /// What brings a node to reload or to end; signals give the same.
 #[derive(Debug)]
 pub enum Order {
-    /// Drain and end; a second time: end at once.
+    /// Drain and end, as an operator asks; a second time it changes nothing.
     Stop,
+    /// The same by a signal; a second one: end at once. The first one after an operator's order is not the second: whoever runs
+    /// the node sends it when the command for stopping has returned.
+    Terminate,
     /// Read again what can change, and tell whoever waits for it. A node that is stopping drops the order.
     Reload(Option<oneshot::Sender<Reloaded>>),
 }

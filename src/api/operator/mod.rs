@@ -24,7 +24,6 @@ use port::Port;
 use request::Asked;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -45,14 +44,12 @@ const TOKEN: &str = "token";
 /// The way to whoever runs the node.
 pub(super) struct Operator {
     orders: mpsc::Sender<Order>,
-    /// A second order to stop would cut everybody off, which a command that is repeated doesn't mean.
-    stopping: AtomicBool,
     port: Port,
 }
 
 impl Operator {
     pub(super) fn new(orders: mpsc::Sender<Order>) -> Self {
-        Self { orders, stopping: AtomicBool::new(false), port: Port::new() }
+        Self { orders, port: Port::new() }
     }
 }
 
@@ -165,13 +162,10 @@ impl Api {
         }
     }
 
-    /// Gives the order to stop. A node that is about to stop has had it.
+    /// Gives the order to stop.
     async fn stop(&self) {
-        // Room first: whoever asks may go away while this waits for it. An error: the node has ended already.
-        let Ok(room) = self.operator.orders.reserve().await else { return };
-        if !self.health.is_draining() && !self.operator.stopping.swap(true, Ordering::Relaxed) {
-            room.send(Order::Stop);
-        }
+        // An error: the node has ended already.
+        let _ = self.operator.orders.send(Order::Stop).await;
     }
 }
 
