@@ -253,7 +253,7 @@ async fn a_reload_that_fails_says_why_to_whoever_asked_and_changes_nothing() {
     let bearer = [("Authorization", "Bearer old")];
     for (broken, content, good, why) in [
         ("limit", "a lot", "1MiB", "MAX_PUSH=\"a lot\""),
-        ("token", "", "old", "a token or key that was set is gone"),
+        ("token", "", "old", "was set and is gone"),
         ("level", "x=y=z", "info", "LOG=\"x=y=z\""),
     ] {
         // What is right in it is not taken over either.
@@ -292,7 +292,7 @@ async fn a_certificate_that_can_not_be_used_is_an_answer_to_a_reload() {
     for _ in 0..2 {
         operator.say(r#"{"method":"reload","lang":"en"}"#).await;
         let said = text(&mut operator).await;
-        assert!(said.starts_with("not reloaded: the tls certificate before stays in use"), "{said}");
+        assert!(said.starts_with("not reloaded: all but the tls certificate is taken over"), "{said}");
     }
 }
 

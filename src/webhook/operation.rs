@@ -35,27 +35,31 @@ enum Whose {
     Hex(HexId),
 }
 
+/// Of an operation in the answer to an event that is about no connection.
+const NO_SUBJECT: &str = "it names no connection, and the event is about none";
+
 /// Why an operation can't be read.
 type Wrong = String;
 
 /// Carries operations out, in order, those that are wrong left out, until `deadline`. Operations are about `subject` where they
-/// name no other connection. That it be closed is not done here but given back, as its replies go before.
+/// name no other connection; without one they have to. That it be closed is not done here but given back, as its replies go before.
 pub(super) async fn carry_out(
     service: &Service,
     metrics: &WebhookMetrics,
-    subject: HexId,
+    subject: Option<HexId>,
     operations: Vec<Value>,
     deadline: Instant,
 ) -> Option<(u16, String)> {
+    let subject = subject.map(HexId::connection);
     let mut close = None;
     for (at, value) in operations.into_iter().enumerate() {
         let operation = if at < MAX_OPERATIONS {
-            parse(value, subject.connection())
+            parse(value, subject)
         } else {
             Err(format!("an answer has more than {MAX_OPERATIONS} operations"))
         };
         let operation = match operation {
-            Ok(Operation::Close(Whose::Id(id), code, reason)) if id == subject.connection() => {
+            Ok(Operation::Close(Whose::Id(id), code, reason)) if Some(id) == subject => {
                 metrics.operated(Outcome::Done, "");
                 close.get_or_insert((code, reason));
                 continue;
@@ -109,7 +113,7 @@ async fn carry_out_one(service: &Service, operation: Operation) -> Result<bool> 
     })
 }
 
-fn parse(value: Value, subject: ConnectionId) -> Result<Operation, Wrong> {
+fn parse(value: Value, subject: Option<ConnectionId>) -> Result<Operation, Wrong> {
     let Value::Object(mut fields) = value else { return Err("it is no object".to_owned()) };
     let what = match fields.remove("do") {
         Some(Value::String(what)) => what,
@@ -119,7 +123,7 @@ fn parse(value: Value, subject: ConnectionId) -> Result<Operation, Wrong> {
         return push(fields, subject).map(Operation::Push);
     }
     let whose = match fields.get("connection") {
-        None | Some(Value::Null) => Whose::Id(subject),
+        None | Some(Value::Null) => Whose::Id(subject.ok_or(NO_SUBJECT)?),
         Some(value) => connection(value)?,
     };
     let mut audiences = |field: &str, prefix: &str, make: fn(Name) -> Audience| {
@@ -159,14 +163,14 @@ fn parse(value: Value, subject: ConnectionId) -> Result<Operation, Wrong> {
     }
 }
 
-fn push(mut fields: Map<String, Value>, subject: ConnectionId) -> Result<Push, Wrong> {
+fn push(mut fields: Map<String, Value>, subject: Option<ConnectionId>) -> Result<Push, Wrong> {
     let message = fields.remove("message").ok_or("message is missing")?;
     let given: Vec<&str> = ["channel", "user", "group", "connection", "all"]
         .into_iter()
         .filter(|field| fields.get(*field).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false))))
         .collect();
     let target = match given[..] {
-        [] => Target::Connection(subject),
+        [] => Target::Connection(subject.ok_or(NO_SUBJECT)?),
         ["all"] => Target::All,
         ["connection"] => match connection(&fields["connection"])? {
             Whose::Id(id) => Target::Connection(id),
@@ -241,7 +245,7 @@ mod tests {
     }
 
     fn parsed(value: Value) -> Result<Operation, Wrong> {
-        parse(value, id(7))
+        parse(value, Some(id(7)))
     }
 
     #[test]
