@@ -18,14 +18,14 @@ use crate::auth::ChannelPatterns;
 use crate::cluster::Details;
 use crate::hub::{CloseReason, Opening, Watch, frame};
 use crate::model::{Audience, Name, Opcode, beginning};
-use crate::peer::Crowded;
+use crate::peer::{Crowded, Peer};
 use crate::query::Query;
 use bytes::Bytes;
 use fastwebsockets::WebSocketError;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Version};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -37,7 +37,7 @@ const SHOWN: usize = 40;
 /// For the WebSocket port, and for an HTTP port that shares it. The request has to come from hyper's
 /// `serve_connection(…).with_upgrades()` over a `TokioIo<TcpStream>`. If the future is dropped, as hyper does when the
 /// client goes away, nothing of the connection remains.
-pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Sessions>) -> Response<Bytes> {
+pub async fn upgrade<B>(request: Request<B>, peer: Peer, sessions: &Arc<Sessions>) -> Response<Bytes> {
     let address = sessions.settings.peers.address(peer, request.headers());
     answer(request, address, sessions).await.unwrap_or_else(|refusal| {
         tracing::debug!(%address, %peer, reason = refusal.label(), "websocket handshake refused: {refusal}");
