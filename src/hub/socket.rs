@@ -79,7 +79,7 @@ impl Socket {
     }
 
     /// See [`pause`](Self::pause).
-    pub(super) fn is_paused(&self) -> bool {
+    pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
 

@@ -36,6 +36,9 @@ pub enum BuildError {
     /// A listener can't be used.
     #[error("listener can't be used: {0}")]
     Listener(#[from] std::io::Error),
+    /// The HTTP APIs are [mounted](Builder::mount_api) where clients connect, at this address, and there is no token.
+    #[error("the http apis are mounted without a token, so that everybody who reaches {0} could push")]
+    OpenApi(SocketAddr),
 }
 
 /// A server that is being put together; see [`Server::builder`].
@@ -48,6 +51,7 @@ pub struct Builder {
     api: Option<ApiPort>,
     token: Option<String>,
     tls: Option<TlsConfig>,
+    trusted_proxies: Option<String>,
     idle_timeout: Duration,
     drain_delay: Duration,
     drain_period: Duration,
@@ -79,6 +83,7 @@ impl Builder {
             api: None,
             token: None,
             tls: None,
+            trusted_proxies: None,
             idle_timeout: Duration::ZERO,
             drain_delay: Duration::ZERO,
             drain_period: Duration::from_secs(20),
@@ -122,6 +127,13 @@ impl Builder {
     /// What clients and publishers may do: bytes of a message, connections, pings and so on.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whose word about a client's address counts (`X-Real-IP`, `X-Forwarded-For`): the addresses and networks (CIDR) of proxies, with
+    /// commas between them, or `none`. The default is this machine's own.
+    pub fn trusted_proxies(mut self, addresses: impl Into<String>) -> Self {
+        self.trusted_proxies = Some(addresses.into());
         self
     }
 
@@ -180,7 +192,8 @@ impl Builder {
         self.leads(prefix, Leads::Http(Arc::new(handler)))
     }
 
-    /// Requests to these paths are calls of the two HTTP APIs, as on a port of their own: see [`api`](Self::api).
+    /// Requests to these paths are calls of the two HTTP APIs, as on a port of their own: see [`api`](Self::api). Clients reach them
+    /// too, so that they need a [`token`](Self::token) unless the server listens to this machine alone.
     pub fn mount_api(self, prefix: &str) -> Self {
         self.leads(prefix, Leads::Api)
     }
@@ -201,9 +214,18 @@ impl Builder {
     /// # Errors
     /// [`BuildError`].
     pub async fn start(self) -> Result<Server, BuildError> {
+        let ws = self.listener.map(taken).transpose()?;
+        let mounts_api = self.routes.iter().any(|(_, leads)| matches!(leads, Leads::Api));
+        if mounts_api && Tokens::new(self.token.as_deref(), None).is_open() {
+            let address = ws.as_ref().map_or(Ok(self.listen), TcpListener::local_addr)?;
+            if !address.ip().is_loopback() {
+                return Err(BuildError::OpenApi(address));
+            }
+        }
         let (service, api) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
         let handle = Handle(service.clone());
-        let mut config = Config::from_variables(std::iter::empty())?;
+        let trusted = self.trusted_proxies.map(|addresses| ("TRUSTED_PROXIES".to_owned(), addresses));
+        let mut config = Config::from_variables(trusted)?;
         config.ws_host = self.listen.ip();
         config.ws_port = self.listen.port();
         config.shared_port = false;
@@ -240,15 +262,7 @@ impl Builder {
                 Leads::Api => routes.http(&prefix, answered_by_api(api.clone())),
             }
         }
-        let extras = Extras {
-            registry: self.registry,
-            ws: self.listener.map(taken).transpose()?,
-            http,
-            routes,
-            service,
-            api,
-            ..Extras::default()
-        };
+        let extras = Extras { registry: self.registry, ws, http, routes, service, api, ..Extras::default() };
         let (orders, received) = mpsc::channel(ORDERS);
         let node = Node::start(config, extras, orders.clone()).await?;
         Ok(Server { node, handle, orders, received })

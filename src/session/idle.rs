@@ -102,6 +102,10 @@ impl Idle {
         for watched in due.into_values().flatten() {
             // Without its socket it has ended.
             let Some(socket) = watched.socket.upgrade() else { continue };
+            if socket.is_paused() {
+                // What its client sends is not read just now.
+                socket.spoke(now);
+            }
             let until = socket.last_spoke() + watched.limit;
             if until <= now {
                 silent.push(watched.connection);
@@ -147,7 +151,12 @@ mod tests {
         idle.spoke(&socket);
         assert_eq!(idle.look(6), []);
         assert_eq!(idle.look(9), []);
-        assert_eq!(idle.look(10), [id(1)]);
+        socket.pause(true);
+        assert_eq!(idle.look(10), []);
+        assert_eq!(idle.look(15), []);
+        socket.pause(false);
+        assert_eq!(idle.look(19), []);
+        assert_eq!(idle.look(20), [id(1)]);
         assert_eq!(idle.look(100), []);
 
         idle.watch(Profile::ALL[0], id(3), &socket);

@@ -20,7 +20,11 @@ impl Shard {
     /// Writes a frame of the connection's own, as what it is of a message in fragments.
     pub(super) fn send(&mut self, number: u32, frame: Bytes, part: Part, written: oneshot::Sender<()>) {
         let Some(slot) = self.slot(number) else { return };
-        if part == Part::More && !slot.closing {
+        if slot.closing {
+            // Nothing follows a close frame; dropping `written` says so.
+            return;
+        }
+        if part == Part::More {
             slot.backlog.get_or_insert_default().hold();
         }
         self.reply(number, frame, written);
