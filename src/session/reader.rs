@@ -33,6 +33,9 @@ const SCRATCH: usize = 64 << 10;
 /// How long a last frame may take to be written, and after it how long the client may take to end the stream.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How often a session looks whether its connection has ended, while it waits for its handler and does not read.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Bytes that are read and thrown away after the last frame. Closing a stream with unread bytes resets it, which can
 /// destroy the close frame before the client reads it; this is as much as a client may still have on its way.
 const LINGER_BYTES: usize = 16 << 20;
@@ -253,9 +256,19 @@ impl Session {
                         // An error: the connection has ended, as is found out next.
                         let _ = self.member.send(joined(std::mem::take(&mut frames))).await;
                     }
-                    if let Some(hand) = &self.hand {
-                        // An error: the handler has dropped the connection, which is being closed.
-                        let _ = hand.messages.send(incoming).await;
+                    if let Err(incoming) = self.hand_over(incoming).await {
+                        // It has ended: what was read is for the handler all the same, whenever it receives it, and the rest is done.
+                        let (mut read, mut others) = (vec![incoming], Vec::new());
+                        for step in steps {
+                            match step {
+                                Step::Hand(incoming) => read.push(incoming),
+                                other => others.push(other),
+                            }
+                        }
+                        if let Some(hand) = self.hand.take() {
+                            tokio::spawn(leave(hand, read));
+                        }
+                        steps = others.into_iter().peekable();
                     }
                 }
                 Step::Tell(told) => {
@@ -272,6 +285,28 @@ impl Session {
             }
         }
         if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
+    }
+
+    /// Waits until the handler has a place for something; gives it back where the connection has ended meanwhile.
+    async fn hand_over(&self, incoming: Incoming) -> Result<(), Incoming> {
+        let Some(hand) = &self.hand else { return Ok(()) };
+        loop {
+            match timeout(LOOK, hand.messages.reserve()).await {
+                Ok(Ok(place)) => {
+                    place.send(incoming);
+                    return Ok(());
+                }
+                // The handler has dropped the connection, which is being closed.
+                Ok(Err(_)) => return Ok(()),
+                Err(_) if self.is_over() => return Err(incoming),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether the hub has ended the connection, or found its stream broken.
+    fn is_over(&self) -> bool {
+        self.socket.is_shut() || !self.member.sessions().hub.exists(self.member.id())
     }
 
     /// Tells the application of a message; `None` where the connection has ended.
@@ -304,6 +339,15 @@ impl Session {
         self.socket.shutdown_write();
         // Over the time: the client does not end its half, so it is ended for it.
         let _ = timeout(LINGER, drain(&self.socket, &self.member.sessions().received)).await;
+    }
+}
+
+/// Has a handler receive, in its own time, what a client had sent whose connection has ended.
+async fn leave(hand: Box<Hand>, read: Vec<Incoming>) {
+    for incoming in read {
+        if hand.messages.send(incoming).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -129,10 +129,8 @@ async fn rings_every_bell(one: &mut Lending, two: &mut Lending) {
     ];
     assert_eq!(gone, [false; 6]);
     drop((ann, bob));
-    eventually("everybody is gone", DEADLINE, async || {
-        same(here.count().await.map_err(|error| error.to_string())?, 0)
-    })
-    .await;
+    eventually("everybody is gone", DEADLINE, async || same(here.count().await.map_err(|error| error.to_string())?, 0))
+        .await;
     assert_eq!(there.channels().await.unwrap(), []);
 }
 

@@ -81,7 +81,9 @@ async fn a_handler_knows_what_was_asked_for() {
     let (_, said) = raw.frame().await;
     assert_eq!(String::from_utf8(said).unwrap(), "it /a%20b name=%D1%97+x&y=1 ї x a page 192.0.2.7");
 
-    for (trusted, address) in [("none", "127.0.0.1"), ("192.0.2.0/24", "127.0.0.1"), ("10.0.0.1, 127.0.0.0/8", "192.0.2.7")] {
+    for (trusted, address) in
+        [("none", "127.0.0.1"), ("192.0.2.0/24", "127.0.0.1"), ("10.0.0.1, 127.0.0.0/8", "192.0.2.7")]
+    {
         let builder = Server::builder().limits(quiet()).trusted_proxies(trusted);
         let server = Running::start(builder.handle("/", telling!("it"))).await;
         let mut raw = Raw::connect(server.address).await;
@@ -115,7 +117,10 @@ async fn a_handshake_that_is_none_is_refused() {
         }
     }
     let plain = get(server.address, "/ws").await.unwrap();
-    assert_eq!((plain.status, plain.header("upgrade"), plain.header("sec-websocket-version")), (426, Some("websocket"), Some("13")));
+    assert_eq!(
+        (plain.status, plain.header("upgrade"), plain.header("sec-websocket-version")),
+        (426, Some("websocket"), Some("13"))
+    );
 }
 
 #[tokio::test]
@@ -195,7 +200,10 @@ async fn middleware_stands_before_handlers_in_the_order_in_which_it_was_added() 
     )
     .await;
     let refused = answer(server.address, &handshake("/")).await;
-    assert_eq!((refused.status, refused.text(), refused.header("www-authenticate")), (401, "who are you?", Some("Basic")));
+    assert_eq!(
+        (refused.status, refused.text(), refused.header("www-authenticate")),
+        (401, "who are you?", Some("Basic"))
+    );
     let answer = answer(server.address, &handshake_with("/", "Authorization: Basic YTpi\r\n")).await;
     assert_eq!(answer.status, 101);
     assert_eq!(get(server.address, "/page").await.unwrap().text(), "no middleware here");

@@ -210,3 +210,43 @@ async fn nothing_is_pushed_to_a_connection_that_has_ended() {
     })
     .await;
 }
+
+/// A client that sends without reading, until its handler, which answers, neither sends nor receives any more.
+async fn stuck(lending: &mut Lending) -> (Raw, tokio::task::JoinHandle<Connection>) {
+    let (mut raw, mut connection) = lending.raw().await;
+    let echo = tokio::spawn(async move {
+        while let Ok(Some(message)) = connection.recv().await {
+            if let Err(error) = connection.push(message).await {
+                assert_eq!(error, PushError::Ended);
+                break;
+            }
+        }
+        connection
+    });
+    let frame = masked(0x82, &[7; 60_000]);
+    while timeout(Duration::from_millis(500), raw.send(&frame)).await.is_ok() {}
+    (raw, echo)
+}
+
+#[tokio::test]
+async fn a_client_that_only_sends_keeps_nothing_alive_when_it_is_over() {
+    let mut lending = Lending::start(quiet()).await;
+    let cluster = lending.server.cluster.clone();
+    // It goes away.
+    let (raw, echo) = stuck(&mut lending).await;
+    drop(raw);
+    let mut connection = timeout(DEADLINE, echo).await.expect("the handler hears nothing of it").unwrap();
+    while let Some(message) = next(&mut connection).await.unwrap() {
+        assert_eq!(message.as_bytes().len(), 60_000);
+    }
+    assert_eq!(connection.closed().map(|closed| (closed.code, closed.cause)), Some((1006, "lost".to_owned())));
+    // It is closed, and does not notice.
+    let (raw, echo) = stuck(&mut lending).await;
+    let ids = cluster.connections().await.unwrap();
+    assert!(cluster.close(ids[0], 4000, "enough").await.unwrap());
+    let mut connection = timeout(DEADLINE, echo).await.expect("the handler hears nothing of it").unwrap();
+    while next(&mut connection).await.unwrap().is_some() {}
+    assert_eq!(connection.closed().map(|closed| (closed.code, closed.cause)), Some((4000, "api".to_owned())));
+    drop(raw);
+    assert_eq!(lending.server.metric(UNSENT), 0.0);
+}

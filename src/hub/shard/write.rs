@@ -94,11 +94,7 @@ impl Shard {
                     sent = written;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    // The session's reader finds the end and says why.
-                    socket.shutdown();
-                    return;
-                }
+                Err(_) => return self.cut(number),
             }
         }
         let backlog = slot.backlog.get_or_insert_default();
@@ -155,10 +151,7 @@ impl Shard {
                     self.hub.watch_writable(self.number, slot.counter, socket.clone());
                     return;
                 }
-                Err(_) => {
-                    socket.shutdown();
-                    return;
-                }
+                Err(_) => return self.cut(number),
             }
         }
         if !backlog.is_holding() {
