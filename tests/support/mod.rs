@@ -1,6 +1,6 @@
 //! The harness of the end-to-end tests: real nodes, a real Redis, real sockets.
 //!
-//! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
+//! - [`node`] runs the binary and holds its log, [`example`] an example; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
 //! - [`backend`] is an application that nodes tell of connections.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
@@ -24,6 +24,7 @@ pub mod certificates;
 pub mod device;
 pub mod events;
 pub mod eventually;
+pub mod example;
 pub mod fleet;
 pub mod http;
 pub mod node;
@@ -40,6 +41,7 @@ pub use backend::Backend;
 pub use census::Census;
 pub use events::Events;
 pub use eventually::{DEADLINE, eventually};
+pub use example::Example;
 pub use fleet::Fleet;
 pub use node::Node;
 pub use redis::RedisServer;
