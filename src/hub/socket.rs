@@ -17,9 +17,12 @@ pub struct Socket {
     stream: TcpStream,
     tls: Option<Box<Mutex<Tls>>>,
     heard: AtomicBool,
-    /// When its client last sent a message, by the clock of whoever notes it.
+    /// When its client last sent a message, by the clock of whoever notes it; or [`BUSY`].
     spoke: AtomicU32,
 }
+
+/// In place of the time at which a client last spoke: nobody reads whether it speaks, as what it has said is worked on.
+const BUSY: u32 = u32::MAX;
 
 impl Socket {
     /// Takes the stream over.
@@ -59,9 +62,9 @@ impl Socket {
         }
     }
 
-    /// Whether something was heard since the last call.
+    /// Whether something was heard since the last call, or nobody listens because the session is [`busy`](Self::busy).
     pub(super) fn was_heard(&self) -> bool {
-        self.heard.swap(false, Ordering::Relaxed)
+        self.heard.swap(false, Ordering::Relaxed) || self.last_spoke().is_none()
     }
 
     /// Notes when the client has sent a message.
@@ -69,9 +72,14 @@ impl Socket {
         self.spoke.store(at, Ordering::Relaxed);
     }
 
-    /// When the client last sent a message, as it was noted; 0 before the first.
-    pub fn last_spoke(&self) -> u32 {
-        self.spoke.load(Ordering::Relaxed)
+    /// Notes that the session reads nothing until the next [`spoke`](Self::spoke): the client is not silent meanwhile.
+    pub fn busy(&self) {
+        self.spoke.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// When the client last sent a message, as it was noted, 0 before the first; `None` while the session is busy.
+    pub fn last_spoke(&self) -> Option<u32> {
+        Some(self.spoke.load(Ordering::Relaxed)).filter(|at| *at != BUSY)
     }
 
     /// Writes what the kernel takes now, without waiting. The reactor is asked only after the kernel refused. What was not

@@ -86,7 +86,7 @@ impl Idle {
         for watched in due.into_values().flatten() {
             // Without its socket it has ended.
             let Some(socket) = watched.socket.upgrade() else { continue };
-            let until = socket.last_spoke() + watched.limit;
+            let until = socket.last_spoke().unwrap_or(now) + watched.limit;
             if until <= now {
                 silent.push(watched.connection);
             } else {
@@ -133,6 +133,13 @@ mod tests {
         assert_eq!(idle.look(9), []);
         assert_eq!(idle.look(10), [id(1)]);
         assert_eq!(idle.look(100), []);
+
+        idle.watch(Profile::ALL[0], id(4), &socket);
+        socket.busy();
+        assert_eq!((idle.look(150), idle.look(152)), (vec![], vec![]));
+        idle.spoke(&socket);
+        assert_eq!(idle.look(155), [], "its silence begins when the work is done");
+        assert_eq!(idle.look(157), [id(4)]);
 
         idle.watch(Profile::ALL[0], id(3), &socket);
         drop(socket);

@@ -9,7 +9,7 @@ use super::member::Member;
 use super::steps::{Ending, Rules, Step, Told};
 use crate::hub::{CloseReason, Socket, frame};
 use crate::model::Opcode;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use fastwebsockets::upgrade::UpgradeFut;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -55,10 +55,17 @@ enum Turn {
     Replied(oneshot::Receiver<()>),
     /// The hub has the client's last frames.
     Ended(oneshot::Receiver<()>),
-    /// Not everything can be done at once: these steps are taken one after the other. Boxed, as few connections ever have any.
-    Work(Box<[Step]>),
+    /// Not everything can be done at once. Boxed, as few connections ever have any.
+    Work(Box<Work>),
     /// The stream is at its end, or broken.
     Lost,
+}
+
+/// What one read has brought about, to be taken step by step.
+struct Work {
+    steps: Vec<Step>,
+    /// Bytes that come after those: they stay bytes until their turn, as what they mean can be many times as big.
+    rest: BytesMut,
 }
 
 /// Serves a connection whose handshake is being answered, until it is over.
@@ -69,9 +76,9 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
         loop {
             match turn {
                 Turn::Wait => {}
-                Turn::Work(steps) => {
-                    // One read's steps at a time: who sends more than is worked off is not read from.
-                    turn = Box::pin(session.work(steps)).await;
+                Turn::Work(work) => {
+                    // One read's at a time: who sends more than is worked off is not read from.
+                    turn = Box::pin(session.work(work)).await;
                     continue;
                 }
                 Turn::Replied(written) => {
@@ -155,6 +162,25 @@ impl Session {
         }
         self.socket.heard();
         self.member.sessions().received.inc_by(bytes.len() as u64);
+        let (steps, left) = self.decode(bytes);
+        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_))) {
+            let rest = BytesMut::from(&bytes[bytes.len() - left..]);
+            return Turn::Work(Box::new(Work { steps, rest }));
+        }
+        let mut frames = Vec::with_capacity(steps.len());
+        for step in steps {
+            match step {
+                Step::Send(frame) => frames.push(frame),
+                Step::End(ending) => return self.end(frames, ending),
+                Step::Tell(_) | Step::Document(_) => {}
+            }
+        }
+        self.answer(frames)
+    }
+
+    /// What the client's next bytes mean, up to the first message that the application is to be told of, and how many bytes
+    /// come after that.
+    fn decode(&mut self, bytes: &mut [u8]) -> (Vec<Step>, usize) {
         let settings = &self.member.sessions().settings;
         let rules = Rules {
             profile: self.member.profile(),
@@ -164,15 +190,16 @@ impl Session {
         };
         let max_message = self.member.sessions().limits.max_message;
         let (mut steps, mut spoke, mut refused) = (Vec::new(), false, None);
-        let flow = self.decoder.decode(bytes, max_message, |event| {
+        let decoded = self.decoder.decode(bytes, max_message, |event| {
             match event {
                 Event::Message(message) => {
                     spoke = true;
-                    if let Err(violation) = rules.message(message, &mut steps) {
-                        refused = Some(violation);
+                    refused = rules.message(message, &mut steps).err();
+                    if refused.is_some() || matches!(steps.last(), Some(Step::Tell(_))) {
                         return ControlFlow::Break(());
                     }
                 }
+                Event::Part => spoke = true,
                 Event::Ping(payload) => steps.push(Step::Send(frame::pong(payload))),
                 Event::Pong => {}
                 Event::Close(close) => {
@@ -185,20 +212,18 @@ impl Session {
         if spoke {
             self.member.sessions().idle.spoke(&self.socket);
         }
-        if let Some(violation) = flow.err().or(refused) {
-            steps.push(Step::End(violation.into()));
-        }
-        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_))) {
-            return Turn::Work(steps.into());
-        }
-        let mut frames = Vec::with_capacity(steps.len());
-        for step in steps {
-            match step {
-                Step::Send(frame) => frames.push(frame),
-                Step::End(ending) => return self.end(frames, ending),
-                Step::Tell(_) | Step::Document(_) => {}
+        let left = match (decoded, refused) {
+            (Ok(left), None) => left,
+            (Err(violation), _) | (Ok(_), Some(violation)) => {
+                steps.push(Step::End(violation.into()));
+                0
             }
-        }
+        };
+        (steps, left)
+    }
+
+    /// Hands over what the client gets.
+    fn answer(&self, frames: Vec<Bytes>) -> Turn {
         if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
     }
 
@@ -208,14 +233,34 @@ impl Session {
         Turn::Ended(self.member.end(Ending { frame: joined(frames), ..ending }))
     }
 
-    /// Takes steps one after the other; what is left of them after the hub has ended the connection is left out.
-    async fn work(&mut self, steps: Box<[Step]>) -> Turn {
+    /// Takes one step after the other; what is left of them after the hub has ended the connection is left out.
+    async fn work(&mut self, mut work: Box<Work>) -> Turn {
         let mut frames = Vec::new();
+        loop {
+            self.socket.busy();
+            if let Some(turn) = self.take(std::mem::take(&mut work.steps), &mut frames).await {
+                return turn;
+            }
+            if work.rest.is_empty() {
+                break;
+            }
+            let (steps, left) = self.decode(&mut work.rest);
+            work.rest.advance(work.rest.len() - left);
+            work.steps = steps;
+        }
+        // What it sent meanwhile, its pongs among that, nobody has read.
+        self.socket.heard();
+        self.member.sessions().idle.spoke(&self.socket);
+        self.answer(frames)
+    }
+
+    /// Takes these steps, and gathers what the client gets next; what follows for the connection where it ends.
+    async fn take(&mut self, steps: Vec<Step>, frames: &mut Vec<Bytes>) -> Option<Turn> {
         let mut steps = steps.into_iter().peekable();
         while let Some(step) = steps.next() {
             match step {
                 Step::Send(frame) => frames.push(frame),
-                Step::End(ending) => return self.end(frames, ending),
+                Step::End(ending) => return Some(self.end(std::mem::take(frames), ending)),
                 Step::Document(document) => {
                     let mut documents = vec![document];
                     while let Some(Step::Document(next)) = steps.next_if(|step| matches!(step, Step::Document(_))) {
@@ -228,19 +273,18 @@ impl Session {
                 Step::Tell(told) => {
                     if !frames.is_empty() {
                         // An error: the connection has ended, as is found out next.
-                        let _ = self.member.send(joined(std::mem::take(&mut frames))).await;
+                        let _ = self.member.send(joined(std::mem::take(frames))).await;
                     }
-                    let Some(answer) = self.tell(told).await else { return Turn::Wait };
+                    let Some(answer) = self.tell(told).await else { return Some(Turn::Wait) };
                     frames.extend(answer.replies.iter().map(|text| frame::message(Opcode::Text, text.as_bytes())));
                     if let Some((code, reason)) = answer.close {
-                        return self.end(frames, Ending::new(code, &reason, CloseReason::Api));
+                        let ending = Ending::new(code, &reason, CloseReason::Api);
+                        return Some(self.end(std::mem::take(frames), ending));
                     }
-                    // While it waited for an answer nobody has read what it sent, its pongs among that.
-                    self.socket.heard();
                 }
             }
         }
-        if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
+        None
     }
 
     /// Tells the application of a message; `None` where the connection has ended.
