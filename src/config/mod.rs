@@ -279,6 +279,7 @@ impl Config {
         }
         let raw_webhook = RawWebhook {
             url: raw.webhook_url,
+            ca: raw.webhook_ca,
             events: raw.webhook_events,
             timeout: raw.webhook_timeout,
             concurrency: raw.webhook_concurrency,

@@ -112,6 +112,7 @@ variables! {
     "METHOD_ESCAPE_HTML" method_escape_html "false" "Whether `& < > \"` in the strings of messages of the profile `method` are escaped for HTML before anybody is told them."
     "WEBHOOK_URL" webhook_url "" "The application that is told of connections and messages: an `http` or `https` URL. Without it nobody is."
     "WEBHOOK_SECRET" webhook_secret "" "The secret that requests to it are signed with. Without it they are not signed."
+    "WEBHOOK_CA" webhook_ca "" "File with the certificates (PEM) that an `https` application's must be signed by, instead of the system's."
     "WEBHOOK_EVENTS" webhook_events "open,message,close" "What it is told, separated by commas, or `none`. Where it is told of messages its answers take the place of the profile's."
     "WEBHOOK_TIMEOUT" webhook_timeout "5s" "Time that a request to it may take, waiting for its turn included; at least 100ms."
     "WEBHOOK_CONCURRENCY" webhook_concurrency "64" "Requests to it under way at once; `close` events take half of them at most."

@@ -2,7 +2,7 @@
 //!
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
-//! - [`backend`] is an application that nodes tell of connections.
+//! - [`backend`] is an application that nodes tell of connections, [`wire`] one whose every byte a test writes.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
 //! - [`tokens`] makes the tokens that clients sign in with.
 //! - [`certificates`] signs what TLS needs; [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
@@ -34,6 +34,7 @@ pub mod redis;
 pub mod resp;
 pub mod story;
 pub mod tokens;
+pub mod wire;
 pub mod ws;
 
 pub use backend::Backend;
