@@ -3,8 +3,8 @@
 use crate::api::device::{BindError, DeviceListener, DeviceSocket, SocketConfig};
 use crate::api::{Api, ApiConfig, CorsOrigins, DEFAULT_CONNECTIONS, NodeFacts, Secrets, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
-use crate::cluster::redis::RedisCluster;
-use crate::cluster::{About, Cluster, Owing};
+use crate::cluster::redis::{RedisCluster, RedisConfig};
+use crate::cluster::{About, Cluster, Owing, Sink};
 use crate::config::Config;
 use crate::hub::{CloseReason, Hub};
 use crate::log::LogLevel;
@@ -16,7 +16,7 @@ use crate::session::origins::AllowedOrigins;
 use crate::session::sign_in::SignIn;
 use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
 use crate::tls::Certificate;
-use crate::webhook::{Secret, Webhook, WebhookMetrics};
+use crate::webhook::{OwedSink, Secret, Webhook, WebhookConfig, WebhookMetrics};
 use http_body_util::BodyExt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
@@ -148,10 +148,14 @@ impl Node {
                 Arc::new(move || hub.traffic())
             },
         };
-        let owing = Owing::new(None, &registry)?;
+        let owed = config.webhook.as_ref().map(|webhook| OwedSink::new(webhook.channel_events));
+        let owing = Owing::new(owed.clone().map(|owed| owed as Arc<dyn Sink>), &registry)?;
         let cluster: Arc<dyn Cluster> = match &config.redis {
             None => Embedded::owing(hub.clone(), about, owing),
-            Some(redis) => RedisCluster::start(redis.clone(), hub.clone(), about, owing, &registry)?,
+            Some(redis) => {
+                let redis = patient(redis.clone(), config.webhook.as_ref());
+                RedisCluster::start(redis, hub.clone(), about, owing, &registry)?
+            }
         };
 
         let (draining, is_draining) = watch::channel(false);
@@ -166,9 +170,15 @@ impl Node {
         let (webhook_secret, current_secret) = watch::channel(config.reloadable.webhook_secret.clone());
         let webhook_metrics = Arc::new(WebhookMetrics::new(&registry)?);
         let webhook = match config.webhook.clone() {
-            Some(webhook) => Some(Webhook::start(webhook, current_secret, service.clone(), webhook_metrics)?),
+            Some(webhook) => {
+                let kept = config.redis.is_some();
+                Some(Webhook::start(webhook, current_secret, service.clone(), kept, webhook_metrics)?)
+            }
             None => None,
         };
+        if let (Some(owed), Some(webhook)) = (owed, &webhook) {
+            owed.lead_to(webhook);
+        }
         let devices = DeviceSocket::new(service.clone(), &registry)?;
         let api = Api::new(
             service,
@@ -300,20 +310,14 @@ impl Node {
                 return;
             }
         };
-        if let Some(log) = &self.log
-            && let Err(error) = log.set(&fresh.log)
-        {
-            tracing::error!(%error, "log level not changed");
-        }
         let Secrets { api, metrics } = self.secrets.borrow().clone();
-        let signs_in = self.sign_in.borrow().verifier.has_keys();
         if (fresh.secrets.api.is_open() && !api.is_open())
             || (fresh.secrets.metrics.is_open() && !metrics.is_open())
-            || (signs_in && !fresh.sign_in.verifier.has_keys())
+            || self.sign_in.borrow().would_open(&fresh.sign_in)
         {
             tracing::error!(
-                "configuration not reloaded: a token or key that was set is gone, which would open what it guards to \
-                 everybody; a file that is being written may be empty for a moment, else restart without it"
+                "configuration not reloaded: a token, a key or PRIVATE_CHANNELS was set and is gone, which would open what it \
+                 guards to everybody; a file that is being written may be empty for a moment, else restart without it"
             );
             return;
         }
@@ -322,6 +326,11 @@ impl Node {
                 "configuration not reloaded: WEBHOOK_SECRET is gone, so requests would not be signed any more"
             );
             return;
+        }
+        if let Some(log) = &self.log
+            && let Err(error) = log.set(&fresh.log)
+        {
+            tracing::error!(%error, "log level not changed");
         }
         let webhook = take_over(&self.webhook_secret, fresh.webhook_secret);
         match (&self.certificate, fresh.tls) {
@@ -422,9 +431,9 @@ fn manage(api: Arc<Api>, closed: watch::Receiver<bool>) -> Upgrade {
 
 /// How documents that WebSocket clients send are carried out.
 fn client_documents(devices: Arc<DeviceSocket>) -> ClientDocuments {
-    Arc::new(move |messages| {
+    Arc::new(move |messages, may_join| {
         let devices = devices.clone();
-        Box::pin(async move { devices.carry_out_messages(messages).await })
+        Box::pin(async move { devices.carry_out_messages(messages, &*may_join).await })
     })
 }
 
@@ -440,6 +449,12 @@ fn plain_http(api: Arc<Api>) -> PlainHttp {
         let api = api.clone();
         Box::pin(async move { api.node_events(request).await.map(BodyExt::boxed_unsync) })
     })
+}
+
+/// With the time for what is owed to be delivered, before another node may try, that a request to the application may take.
+fn patient(redis: RedisConfig, webhook: Option<&WebhookConfig>) -> RedisConfig {
+    let longest = webhook.map_or(Duration::ZERO, |webhook| webhook.timeout.saturating_mul(3));
+    RedisConfig { redeliver_after: redis.redeliver_after.max(longest), ..redis }
 }
 
 fn listen(variable: &'static str, host: IpAddr, port: u16) -> Result<TcpListener, StartError> {

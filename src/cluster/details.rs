@@ -1,5 +1,6 @@
 //! What the directory keeps of a connection, as its readers see it.
 
+use crate::hub::End;
 use crate::model::json;
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 pub(super) const OWES_CLOSE: &str = r#"{"owes_close":true"#;
 
 /// What the directory keeps of a connection, as compact JSON.
-#[derive(Clone, PartialEq, Default, Debug, serde::Deserialize)]
+#[derive(Clone, PartialEq, Debug, serde::Deserialize)]
 #[serde(default)]
 pub struct Details {
     /// Its user, if it has one.
@@ -24,12 +25,33 @@ pub struct Details {
     pub claims: Value,
     /// Whether its `close` has to be told to somebody.
     pub owes_close: bool,
+    /// Of such a connection its channels, sorted; `None` where there are more than are kept.
+    pub channels: Option<Vec<String>>,
+    /// How it has ended, where it has.
+    pub ended: Option<End>,
     /// Its client profile.
     pub profile: String,
     /// The address that it came from.
     pub address: String,
     /// The path that it asked for; empty where nobody is told of it.
     pub path: String,
+}
+
+impl Default for Details {
+    fn default() -> Self {
+        Self {
+            user: None,
+            groups: Vec::new(),
+            query: Value::Null,
+            claims: Value::Null,
+            owes_close: false,
+            channels: Some(Vec::new()),
+            ended: None,
+            profile: String::new(),
+            address: String::new(),
+            path: String::new(),
+        }
+    }
 }
 
 impl Details {

@@ -5,7 +5,7 @@
 //! this or another node, with the same [`Owed::id`]. What concerns one channel is delivered in order but for such
 //! repetitions, which the version tells.
 
-use crate::model::{ConnectionId, Name, NodeId};
+use crate::model::{ConnectionId, HexId, Name, NodeId};
 use async_trait::async_trait;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry, core::Collector};
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub enum Owed {
         node: NodeId,
         /// What the directory kept of it, as compact JSON: see [`Details`](super::Details).
         details: Arc<str>,
+        /// When it was found to be owed, in milliseconds since 1970.
+        found: u64,
     },
 }
 
@@ -56,14 +58,14 @@ impl Owed {
     pub fn id(&self) -> String {
         match self {
             Self::Occupied { channel, version } | Self::Vacated { channel, version } => format!("{version}:{channel}"),
-            Self::Closed { connection, node, .. } => Self::close_id(*node, *connection),
+            Self::Closed { connection, node, .. } => Self::close_id(HexId::new(node.tag(), *connection)),
         }
     }
 
     /// The delivery id of a connection's `close`, whoever delivers it: a node that lives tells of its own connections itself,
     /// and may be killed before it knows whether that was taken.
-    pub fn close_id(node: NodeId, connection: ConnectionId) -> String {
-        format!("close:{node}:{connection}")
+    pub fn close_id(connection: HexId) -> String {
+        format!("{connection}-close")
     }
 }
 
@@ -78,6 +80,11 @@ pub struct NotTaken(pub String);
 /// Where what is owed is delivered to.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
+    /// Whether it is to be told of channels. Where it isn't nothing is kept track of for that.
+    fn wants_channels(&self) -> bool {
+        true
+    }
+
     /// Delivers one thing. `Ok` where it was taken, or is given up for good: it is not offered again. After an error it is,
     /// after a pause; so it is where this takes so long that another node has to take over. May be cancelled at any await.
     async fn deliver(&self, owed: &Owed) -> Result<(), NotTaken>;
@@ -92,6 +99,11 @@ pub struct Owing {
 }
 
 impl Owing {
+    /// Whether somebody is told of channels.
+    pub(super) fn tells_channels(&self) -> bool {
+        self.sink.as_ref().is_some_and(|sink| sink.wants_channels())
+    }
+
     /// To be told to `sink`; with `None` to nobody.
     ///
     /// # Errors
@@ -170,11 +182,11 @@ mod tests {
             Owed::Vacated { channel: channel("a"), version: 2 },
             Owed::Occupied { channel: channel("1:a"), version: 1 },
             Owed::Occupied { channel: channel("a"), version: 11 },
-            Owed::Closed { connection, node, details: "{}".into() },
+            Owed::Closed { connection, node, details: "{}".into(), found: 1 },
         ];
         let ids: std::collections::BTreeSet<String> = all.iter().map(Owed::id).collect();
         assert_eq!(ids.len(), all.len());
-        let again = Owed::Closed { connection, node, details: "{\"user\":\"ann\"}".into() };
+        let again = Owed::Closed { connection, node, details: "{\"user\":\"ann\"}".into(), found: 2 };
         assert!(ids.contains(&again.id()));
     }
 }

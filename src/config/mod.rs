@@ -211,8 +211,8 @@ impl Config {
         let device_client_actions = read.flag("DEVICE_CLIENT_ACTIONS", raw.device_client_actions);
         if device_client_actions && profiles.have(Profile::Device) {
             warnings.push(
-                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody, and subscribe itself \
-                 to any channel, private ones too"
+                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody and have any device \
+                 subscribed to any channel, to private ones where its own token allows them"
                     .to_owned(),
             );
         }

@@ -5,7 +5,7 @@ use super::variables::of_profile;
 use crate::session::IdleTimeouts;
 use crate::session::hooks::Wanted;
 use crate::session::profile::Profile;
-use crate::webhook::{ProfileEvents, WebhookConfig};
+use crate::webhook::{ChannelEvents, ProfileEvents, WebhookConfig};
 use hyper::Uri;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,6 +15,9 @@ const METHOD_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The events by their names.
 const EVENTS: [(&str, Wanted); 3] = [("open", Wanted::OPEN), ("message", Wanted::MESSAGE), ("close", Wanted::CLOSE)];
+
+/// The events of channels.
+const CHANNEL_EVENTS: [&str; 2] = ["channel_occupied", "channel_vacated"];
 
 /// The word for no event at all, as an empty variable is an unset one.
 const NO_EVENTS: &str = "none";
@@ -33,7 +36,7 @@ pub(super) struct RawWebhook {
 
 /// The application, where there is one. Its other variables are read without it as well: a fault is one all the same.
 pub(super) fn webhook(read: &mut Reader, raw: RawWebhook, values: &HashMap<String, String>) -> Option<WebhookConfig> {
-    let events = profile_events(read, raw.events, values);
+    let (events, channel_events) = events(read, raw.events, values);
     let timeout =
         read.time_of_at_least("WEBHOOK_TIMEOUT", raw.timeout, Duration::from_secs(5), Duration::from_millis(100));
     let concurrency = read.number("WEBHOOK_CONCURRENCY", raw.concurrency, 64, 1..=10_000);
@@ -42,7 +45,7 @@ pub(super) fn webhook(read: &mut Reader, raw: RawWebhook, values: &HashMap<Strin
     let open_required = read.flag_or("WEBHOOK_OPEN_REQUIRED", raw.open_required, true);
     let ca = raw.ca.and_then(|path| read.file("WEBHOOK_CA", path));
     let url = url(read, raw.url?)?;
-    Some(WebhookConfig { url, ca, events, timeout, concurrency, queue, close_max_age, open_required })
+    Some(WebhookConfig { url, ca, events, channel_events, timeout, concurrency, queue, close_max_age, open_required })
 }
 
 fn url(read: &mut Reader, text: String) -> Option<Uri> {
@@ -57,31 +60,50 @@ fn url(read: &mut Reader, text: String) -> Option<Uri> {
     uri
 }
 
-/// Each profile's events: by its own variable (in `values`), else by the one for all, else every event.
-fn profile_events(read: &mut Reader, events: Option<String>, values: &HashMap<String, String>) -> ProfileEvents {
+/// Each profile's events: by its own variable (in `values`), else by the one for all, else every event of a connection. Those of
+/// channels, which have no profile, by the one for all, else none.
+fn events(
+    read: &mut Reader,
+    events: Option<String>,
+    values: &HashMap<String, String>,
+) -> (ProfileEvents, ChannelEvents) {
     let name = "WEBHOOK_EVENTS";
     let all = EVENTS.iter().fold(Wanted::NOTHING, |all, (_, event)| all.with(*event));
-    let all = read.list_of(name, events, all, parse_events, &allowed());
-    Profile::ALL.map(|profile| {
+    let default = (all, ChannelEvents::default());
+    let all = allowed(EVENTS.iter().map(|(name, _)| *name).chain(CHANNEL_EVENTS));
+    let (wanted, channels) = read.list_of(name, events, default, parse_events, &all);
+    let of_connections = allowed(EVENTS.iter().map(|(name, _)| *name));
+    let profiles = Profile::ALL.map(|profile| {
         let own = of_profile(name, profile);
         let value = values.get(&own).cloned();
-        read.list_of(&own, value, all, parse_events, &allowed())
-    })
+        read.list_of(&own, value, wanted, parse_connection_events, &of_connections)
+    });
+    (profiles, channels)
 }
 
-fn allowed() -> String {
-    let names: Vec<&str> = EVENTS.iter().map(|(name, _)| *name).collect();
+fn allowed(names: impl Iterator<Item = &'static str>) -> String {
+    let names: Vec<&str> = names.collect();
     format!("some of {}, separated by commas, or {NO_EVENTS}", names.join(", "))
 }
 
-fn parse_events(text: &str) -> Option<Wanted> {
+fn parse_events(text: &str) -> Option<(Wanted, ChannelEvents)> {
+    let (mut wanted, mut channels) = (Wanted::NOTHING, ChannelEvents::default());
     if text == NO_EVENTS {
-        return Some(Wanted::NOTHING);
+        return Some((wanted, channels));
     }
-    text.split(',').map(str::trim).try_fold(Wanted::NOTHING, |events, word| {
-        let (_, event) = EVENTS.iter().find(|(name, _)| *name == word)?;
-        Some(events.with(*event))
-    })
+    for word in text.split(',').map(str::trim) {
+        match CHANNEL_EVENTS.iter().position(|name| *name == word) {
+            Some(0) => channels.occupied = true,
+            Some(_) => channels.vacated = true,
+            None => wanted = wanted.with(EVENTS.iter().find(|(name, _)| *name == word)?.1),
+        }
+    }
+    Some((wanted, channels))
+}
+
+/// The same of those alone that a connection has.
+fn parse_connection_events(text: &str) -> Option<Wanted> {
+    parse_events(text).filter(|(_, channels)| *channels == ChannelEvents::default()).map(|(wanted, _)| wanted)
 }
 
 /// Each profile's limit of silence: by its own variable (in `values`), else by the one for all, else by the default.
@@ -120,7 +142,10 @@ mod tests {
             ("none,open", None),
             ("Open", None),
         ] {
-            assert_eq!(parse_events(text), events, "{text:?}");
+            assert_eq!(parse_connection_events(text), events, "{text:?}");
         }
+        let both = ChannelEvents { occupied: true, vacated: true };
+        assert_eq!(parse_events("channel_vacated,close,channel_occupied"), Some((Wanted::CLOSE, both)));
+        assert_eq!(parse_connection_events("close,channel_vacated"), None, "a channel has no profile");
     }
 }

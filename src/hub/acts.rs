@@ -26,11 +26,6 @@ fn here(roster: &Roster, who: &Who) -> Option<Vec<u32>> {
     }
 }
 
-/// Whether a change of membership in such an audience changes what the directory keeps of the connection.
-fn is_described(kind: AudienceKind) -> bool {
-    matches!(kind, AudienceKind::User | AudienceKind::Group)
-}
-
 impl Hub {
     /// Closes a connection; false where it isn't here. It is out of every listing when this returns.
     pub fn close(&self, connection: ConnectionId, code: u16, reason: &str) -> bool {
@@ -87,7 +82,7 @@ impl Hub {
                     joined += 1;
                 }
             }
-            if joined > before && audiences.iter().any(|audience| is_described(audience.kind)) {
+            if joined > before && audiences.iter().any(|audience| roster.is_described(counter, audience.kind)) {
                 roster.describe(counter);
             }
         }
@@ -138,7 +133,7 @@ impl Hub {
             if let Some(number) = roster.leave(counter, audience) {
                 self.inner.inbox(counter).push(Command::Leave { counter, audience: number });
                 left += 1;
-                described |= is_described(audience.kind);
+                described |= roster.is_described(counter, audience.kind);
             }
         }
         if described {

@@ -31,6 +31,13 @@ pub enum Change {
     Closed {
         /// Its number on the node.
         counter: u32,
+        /// Of one that was watched: what it was and how it ended, as compact JSON, to be kept until it is told.
+        untold: Option<Arc<str>>,
+    },
+    /// The end of a watched connection was told, or never will be: nothing has to be kept of it.
+    Told {
+        /// Its number on the node.
+        counter: u32,
     },
     /// A connection became a member; the audience now has `members` on this node (1: it is the first).
     Joined {
@@ -71,6 +78,8 @@ pub enum Changes {
 pub struct Snapshot {
     /// Connections: counter and details.
     pub connections: Vec<(u32, Arc<str>)>,
+    /// Connections that have ended, whose end is not told yet: counter, and what they were and how they ended.
+    pub untold: Vec<(u32, Arc<str>)>,
     /// Audiences with their local members' counters; none is empty.
     pub audiences: Vec<(Audience, Vec<u32>)>,
     /// Who waits for something that this snapshot contains.

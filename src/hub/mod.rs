@@ -39,7 +39,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 pub use acts::Left;
 pub use delivery::Delivery;
-pub use departure::{Departure, Portrait};
+pub use departure::{Departure, End, Portrait};
 pub use gap::GapPolicy;
 pub use heartbeat::{Heartbeat, HeartbeatNumber};
 pub use journal::{Change, Changes, Snapshot};
@@ -196,7 +196,7 @@ impl Hub {
             roster.departures.watch(counter);
         }
         let connection = ConnectionId::new(roster.seq(), counter);
-        let described = audiences.iter().any(|a| matches!(a.kind, AudienceKind::User | AudienceKind::Group));
+        let described = audiences.iter().any(|audience| roster.is_described(counter, audience.kind));
         let audiences: roster::Numbers = audiences.iter().filter_map(|a| roster.join(counter, a)).collect();
         if described {
             roster.describe(counter);
@@ -242,22 +242,6 @@ impl Hub {
     pub fn forget(&self, connection: ConnectionId, reason: CloseReason) {
         let counter = connection.counter();
         self.inner.strike_and_tell(reason, counter, true, Command::Forget { counter });
-    }
-
-    /// What a connection is at this moment; `None` where it isn't here.
-    pub fn portrait(&self, connection: ConnectionId) -> Option<Portrait> {
-        let roster = self.inner.roster();
-        if connection.seq() == roster.seq() { roster.portrait(connection.counter()) } else { None }
-    }
-
-    /// Says with which close frame the session of a watched connection is about to [`end`](Self::end) it.
-    pub fn announce_end(&self, connection: ConnectionId, code: u16, reason: &str) {
-        self.inner.roster().departures.announce(connection.counter(), code, reason);
-    }
-
-    /// How a connection ended that was opened as watched; once, and only after it has.
-    pub fn departed(&self, connection: ConnectionId) -> Option<Departure> {
-        self.inner.roster().departures.take(connection.counter())
     }
 
     // ---- for the cluster ----

@@ -3,7 +3,7 @@
 //! Plain data under the hub's lock. Members sit in dense arrays, so that joining, leaving and listing cost nothing by
 //! the size of an audience; the numbers of audiences given here are the ones the shards use.
 
-use super::departure::Departures;
+use super::departure::{Departures, with_member};
 use super::journal::{Change, Journal, Snapshot};
 use crate::model::{Audience, AudienceKind, Name, Seq};
 use smallvec::SmallVec;
@@ -12,6 +12,10 @@ use std::sync::Arc;
 
 /// An audience's number on this node while it has members; used again for another one later.
 pub(super) type AudienceNumber = u32;
+
+/// Bytes that the names of a watched connection's channels may take in what the directory keeps of it. It is memory of Redis's,
+/// written again with each channel that comes; with more of them they are not kept, and are `null` there.
+const MAX_CHANNELS_KEPT: usize = 16 << 10;
 
 /// Numbers of audiences; most connections are in one or two.
 pub(super) type Numbers = SmallVec<[AudienceNumber; 4]>;
@@ -68,6 +72,8 @@ impl Roster {
     pub(super) fn set_seq(&mut self, seq: Seq, first: u32) {
         self.seq = seq;
         self.next = first;
+        // They were kept under the old number, where they are found; under the new one they would be others.
+        self.departures.untold.clear();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -131,25 +137,23 @@ impl Roster {
         Some(all.into_iter().filter(|audience| audience.kind == kind).count())
     }
 
-    /// What the directory keeps of a connection: what it came with, its user and its groups; `None` if it is unknown.
+    /// What the directory keeps of a connection: what it came with, its user and its groups, and of one that is watched its
+    /// channels; `None` if it is unknown.
     pub(super) fn details(&self, counter: u32) -> Option<Arc<str>> {
         let base = &self.connections.get(&counter)?.details;
-        let (mut user, mut groups) = (None, Vec::new());
+        let (mut user, mut groups, mut channels) = (None, Vec::new(), Vec::new());
+        let watched = self.departures.watches(counter);
         for audience in self.audiences_of(counter) {
             match audience.kind {
                 AudienceKind::User => user = Some(audience.name.as_str()),
                 AudienceKind::Group => groups.push(audience.name.as_str()),
+                AudienceKind::Channel if watched => channels.push(audience.name.as_str()),
                 AudienceKind::Channel | AudienceKind::Device => {}
             }
         }
-        if user.is_none() && groups.is_empty() {
-            return Some(base.clone());
-        }
-        let open = base.trim_end().strip_suffix('}').unwrap_or("{");
-        let mut details = open.to_owned();
+        let mut details = base.clone();
         let mut add = |name: &str, value: serde_json::Value| {
-            let comma = if details.ends_with('{') { "" } else { "," };
-            details.push_str(&format!("{comma}\"{name}\":{value}"));
+            details = with_member(&details, name, &value.to_string()).into();
         };
         if let Some(user) = user {
             add("user", user.into());
@@ -157,8 +161,22 @@ impl Roster {
         if !groups.is_empty() {
             add("groups", groups.into());
         }
-        details.push('}');
-        Some(details.into())
+        if !channels.is_empty() {
+            channels.sort_unstable();
+            let bytes: usize = channels.iter().map(|channel| channel.len()).sum();
+            let too_many = bytes > MAX_CHANNELS_KEPT;
+            add("channels", if too_many { serde_json::Value::Null } else { channels.into() });
+        }
+        Some(details)
+    }
+
+    /// Whether a change of membership in such an audience changes what the directory keeps of the connection.
+    pub(super) fn is_described(&self, counter: u32, kind: AudienceKind) -> bool {
+        match kind {
+            AudienceKind::User | AudienceKind::Group => true,
+            AudienceKind::Channel => self.departures.watches(counter),
+            AudienceKind::Device => false,
+        }
     }
 
     /// Notes that a connection's user or groups have changed.
@@ -219,7 +237,8 @@ impl Roster {
         for membership in entry.memberships {
             self.strike(counter, membership);
         }
-        self.note(Change::Closed { counter });
+        let untold = self.departures.untold.get(&counter).cloned();
+        self.note(Change::Closed { counter, untold });
         true
     }
 
@@ -244,7 +263,7 @@ impl Roster {
         self.note(Change::Left { counter, audience, members: count });
     }
 
-    fn note(&mut self, change: Change) {
+    pub(super) fn note(&mut self, change: Change) {
         if let Some(journal) = &mut self.journal {
             journal.push(change);
         }
@@ -303,6 +322,7 @@ impl Roster {
                 .keys()
                 .filter_map(|counter| Some((*counter, self.details(*counter)?)))
                 .collect(),
+            untold: self.departures.untold.iter().map(|(counter, json)| (*counter, json.clone())).collect(),
             audiences: self.members.iter().flatten().map(|m| (m.audience.clone(), m.counters.clone())).collect(),
             waiters: self.journal.as_mut().map(Journal::restart).unwrap_or_default(),
         }
@@ -370,7 +390,8 @@ mod tests {
             match change {
                 Change::Opened { counter, .. } => drop(replayed.insert(counter, BTreeSet::new())),
                 Change::Described { .. } => panic!("nobody has a user or a group"),
-                Change::Closed { counter } => assert_eq!(replayed.remove(&counter), Some(BTreeSet::new())),
+                Change::Told { .. } => panic!("nobody is watched"),
+                Change::Closed { counter, .. } => assert_eq!(replayed.remove(&counter), Some(BTreeSet::new())),
                 Change::Joined { counter, audience, .. } => {
                     assert!(replayed.get_mut(&counter).unwrap().insert(audience.name.to_string()));
                 }

@@ -13,6 +13,8 @@ use super::reader;
 use super::refusal::Refusal;
 use super::sign_in;
 use super::steps::Ending;
+use crate::auth::ChannelPatterns;
+use crate::cluster::Details;
 use crate::hub::{CloseReason, Opening, frame};
 use crate::model::{Audience, Name, Opcode, beginning};
 use crate::peer::Crowded;
@@ -44,6 +46,9 @@ pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Se
     answer.unwrap_or_else(|refusal| {
         tracing::debug!(%address, %peer, reason = refusal.label(), "websocket handshake refused: {refusal}");
         sessions.refused.with_label_values(&[refusal.label()]).inc();
+        if let Some(reason) = refusal.token_label() {
+            sessions.tokens_refused.with_label_values(&[reason]).inc();
+        }
         refusal.response()
     })
 }
@@ -55,6 +60,8 @@ struct Asked {
     profile: Profile,
     address: IpAddr,
     opening: Opening,
+    /// Private channels that its token allows, where it can ask for more later.
+    allowed: Option<Box<ChannelPatterns>>,
 }
 
 impl Asked {
@@ -79,30 +86,36 @@ impl Asked {
         sign_in.check(claims.as_ref(), &audiences)?;
         audiences.extend(claims.iter().flat_map(sign_in::audiences));
         if profile == Profile::Device {
-            audiences.extend(device::stable_id(&query).map_err(Refusal::Device)?.map(Audience::device));
+            let brought = device::stable_id(&query).map_err(Refusal::Device)?;
+            audiences.extend(sign_in.device(brought, claims.as_ref())?.map(Audience::device));
         }
+        let asks_later = profile == Profile::Device && sessions.settings.client_documents.is_some();
+        let allowed = claims.as_ref().filter(|_| asks_later).map(|claims| Box::new(claims.channels.clone()));
         let wanted = sessions.wanted(profile);
         let path = (wanted != Wanted::NOTHING).then_some(path);
         let told = Told { profile, address, query: &query, path, claims: claims.as_ref() };
+        let details = details(&told, [sessions.token_param.as_str(), sign_in.parameter.as_str()]);
+        let watched = wanted.includes(Wanted::CLOSE);
         let opening = Opening {
-            details: details(&told, [sessions.token_param.as_str(), sign_in.parameter.as_str()]),
+            details: if watched { Details::owing_close(&details).into() } else { details },
             audiences,
             heartbeat: sessions.heartbeats.of(profile),
-            watched: wanted.includes(Wanted::CLOSE),
+            watched,
         };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
         })?;
-        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, address, opening })
+        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, address, opening, allowed })
     }
 
     /// Hub first, then the cluster, then the application, then the answer.
     async fn grant(self, sessions: &Arc<Sessions>) -> Result<Response<Bytes>, Refusal> {
-        let Self { response, upgrade, profile, address, opening } = self;
+        let Self { response, upgrade, profile, address, opening, allowed } = self;
         let audiences = opening.audiences.clone();
         let place = sessions.places.take(address).map_err(|Crowded| Refusal::Crowded(address))?;
-        let member = Member::open(sessions.clone(), profile, place, opening).map_err(|_| Refusal::Full)?;
+        let mut member = Member::open(sessions.clone(), profile, place, opening).map_err(|_| Refusal::Full)?;
+        member.allow(allowed);
         let limit = sessions.limits.connect_timeout;
         settle(sessions, &audiences, limit).await.map_err(Refusal::Unavailable)?;
         let member = if member.wants(Wanted::OPEN) { welcomed(member).await? } else { member };

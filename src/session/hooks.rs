@@ -5,10 +5,11 @@
 
 use super::profile::Profile;
 use crate::cluster::Details;
-use crate::hub::{CloseReason, Departure, Portrait};
-use crate::model::{HexId, Name, NodeId, Opcode};
+use crate::hub::{End, Hub, Portrait};
+use crate::model::{ConnectionId, HexId, Name, NodeId, Opcode};
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Which events are wanted of a profile's connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -49,8 +50,8 @@ pub struct Occasion {
     pub node: NodeId,
     /// Its id.
     pub id: HexId,
-    /// Its channels, sorted.
-    pub channels: Vec<Name>,
+    /// Its channels, sorted; `None` where a node died that had the connection in more than are kept.
+    pub channels: Option<Vec<Name>>,
     /// What the directory keeps of it.
     pub details: Details,
 }
@@ -59,7 +60,7 @@ impl Occasion {
     /// A connection of this node, as the hub has it or had it.
     pub fn new(node: NodeId, id: HexId, portrait: Portrait) -> Self {
         let Portrait { details, channels } = portrait;
-        Self { node, id, channels, details: Details::parse(&details) }
+        Self { node, id, channels: Some(channels), details: Details::parse(&details) }
     }
 }
 
@@ -87,35 +88,20 @@ pub struct Call {
     pub method: String,
 }
 
-/// How a connection has closed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Closed {
-    /// The code of the close frame that ended it; 1005 where that had none, 1006 where there was no frame (RFC 6455, section
-    /// 7.4.1).
-    pub code: u16,
-    /// The close frame's reason.
-    pub reason: String,
-    /// Why, in the words of the metrics.
-    pub cause: CloseReason,
+/// What is kept of a closed connection until its end is told, here or by another node after this one has died.
+pub struct Receipt {
+    hub: Arc<Hub>,
+    connection: ConnectionId,
 }
 
-/// What a close frame without a code counts as, and a stream that ended without a close frame (RFC 6455, section 7.4.1).
-const NO_CODE: u16 = 1005;
-const NO_FRAME: u16 = 1006;
+impl Receipt {
+    pub(super) fn new(hub: Arc<Hub>, connection: ConnectionId) -> Self {
+        Self { hub, connection }
+    }
 
-impl Closed {
-    /// What the hub has kept of an end.
-    pub(super) fn of(departure: &Departure) -> Self {
-        let cause = departure.reason;
-        let (code, reason) = match (&departure.frame, cause) {
-            (Some((code, reason)), _) => (*code, reason.clone()),
-            (None, CloseReason::Client) => (NO_CODE, String::new()),
-            // The hub writes this frame by itself.
-            (None, CloseReason::SlowConsumer) => (4008, "slow consumer".to_owned()),
-            (None, CloseReason::Gap) => (4009, "messages may have been missed".to_owned()),
-            (None, _) => (NO_FRAME, String::new()),
-        };
-        Self { code, reason, cause }
+    /// Its end was told, or is given up.
+    pub fn settle(self) {
+        self.hub.told(self.connection);
     }
 }
 
@@ -156,7 +142,7 @@ pub trait Hooks: Send + Sync + 'static {
     async fn message(&self, occasion: Occasion, said: Said) -> Result<Answer, Unanswered>;
 
     /// A connection has closed. Never waits.
-    fn close(&self, occasion: Occasion, closed: Closed);
+    fn close(&self, occasion: Occasion, end: End, receipt: Receipt);
 }
 
 #[cfg(test)]

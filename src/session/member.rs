@@ -1,9 +1,11 @@
 //! A connection's place in the hub, given back in every case.
 
 use super::Sessions;
-use super::hooks::{Closed, Hooks, Occasion, Said, Wanted};
+use super::device::MayJoin;
+use super::hooks::{Hooks, Occasion, Receipt, Said, Wanted};
 use super::profile::Profile;
 use super::steps::{Ending, Told};
+use crate::auth::ChannelPatterns;
 use crate::hub::{CloseReason, Full, Opening, Socket, frame};
 use crate::model::{ConnectionId, HexId, Opcode};
 use crate::peer::Place;
@@ -18,6 +20,8 @@ pub(super) struct Member {
     sessions: Arc<Sessions>,
     id: ConnectionId,
     profile: Profile,
+    /// Private channels that its token allows, where it can ask for more after its handshake. Boxed, as few have any.
+    allowed: Option<Box<ChannelPatterns>>,
     /// What it counts as if it ends now and nobody said why.
     reason: CloseReason,
     /// What the hooks are told of it from now on.
@@ -45,7 +49,18 @@ impl Member {
         let wanted = sessions.wanted(profile);
         sessions.members.fetch_add(1, Ordering::AcqRel);
         let reason = CloseReason::Handshake;
-        Ok(Self { sessions, id, profile, reason, wanted, known: false, told: 0, _place: place })
+        Ok(Self { sessions, id, profile, allowed: None, reason, wanted, known: false, told: 0, _place: place })
+    }
+
+    /// Keeps which private channels its token allows.
+    pub(super) fn allow(&mut self, channels: Option<Box<ChannelPatterns>>) {
+        self.allowed = channels;
+    }
+
+    /// Which channels it may have connections subscribed to, as the rules are at that moment.
+    pub(super) fn may_join(&self) -> MayJoin {
+        let (sign_in, allowed) = (self.sessions.settings.sign_in.clone(), self.allowed.clone());
+        Box::new(move |channel| sign_in.borrow().is_open(channel, allowed.as_deref()))
     }
 
     /// Brings the connection's socket.
@@ -116,11 +131,13 @@ impl Member {
     fn tell_end(&self) {
         let Sessions { hub, cluster, settings, .. } = &*self.sessions;
         let Some(hooks) = &settings.hooks else { return };
-        if let Some(departure) = hub.departed(self.id)
-            && self.known
-        {
-            let closed = Closed::of(&departure);
-            hooks.close(Occasion::new(cluster.node_id(), self.spelled_id(), departure.portrait), closed);
+        let Some(departure) = hub.departed(self.id) else { return };
+        let receipt = Receipt::new(hub.clone(), self.id);
+        if self.known {
+            let occasion = Occasion::new(cluster.node_id(), self.spelled_id(), departure.portrait);
+            hooks.close(occasion, departure.end, receipt);
+        } else {
+            receipt.settle();
         }
     }
 

@@ -43,6 +43,7 @@ mod serve;
 pub mod sign_in;
 mod steps;
 
+use crate::auth::Rejection;
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
@@ -60,7 +61,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
-pub use device::ClientDocuments;
+pub use device::{ClientDocuments, MayJoin};
 pub use handshake::upgrade;
 pub use heartbeats::ProfileHeartbeats;
 pub use idle::IdleTimeouts;
@@ -114,6 +115,7 @@ pub struct Sessions {
     /// Connections that are not quite over: what has to be told of their end is not told yet.
     members: AtomicUsize,
     refused: IntCounterVec,
+    tokens_refused: IntCounterVec,
     received: IntCounter,
 }
 
@@ -133,6 +135,17 @@ impl Sessions {
         registry.register(Box::new(refused.clone()))?;
         for label in Refusal::LABELS {
             refused.with_label_values(&[label]);
+        }
+        let tokens_refused = IntCounterVec::new(
+            Opts::new(
+                "carillon_tokens_refused_total",
+                "WebSocket handshakes refused because of their token, by what was wrong with it.",
+            ),
+            &["reason"],
+        )?;
+        registry.register(Box::new(tokens_refused.clone()))?;
+        for label in Rejection::LABELS.into_iter().chain([refusal::NO_TOKEN]) {
+            tokens_refused.with_label_values(&[label]);
         }
         let received = IntCounter::new(
             "carillon_received_bytes_total",
@@ -155,6 +168,7 @@ impl Sessions {
             idle,
             members,
             refused,
+            tokens_refused,
             received,
         }))
     }

@@ -267,7 +267,7 @@ impl Session {
                         documents.push(next);
                     }
                     if let Some(carry_out) = self.member.sessions().settings.client_documents.clone() {
-                        carry_out(documents).await;
+                        carry_out(documents, self.member.may_join()).await;
                     }
                 }
                 Step::Tell(told) => {

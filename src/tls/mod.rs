@@ -5,6 +5,7 @@
 
 mod pair;
 
+use crate::model::shown_path;
 use pair::Pair;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use std::fmt;
@@ -43,17 +44,24 @@ impl Source {
     }
 }
 
-impl fmt::Debug for Source {
-    /// A path, or that there is PEM: it may be a private key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Source {
+    /// What it is, before anything was read from it: a path, or that there is PEM. Either may be a private key.
+    fn shown(&self) -> String {
         match self {
-            Self::Path(path) => fmt::Debug::fmt(path, f),
-            Self::Pem(_) => f.write_str("(PEM)"),
+            Self::Path(path) => shown_path(&path.to_string_lossy()),
+            Self::Pem(_) => "(PEM)".to_owned(),
         }
     }
 }
 
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
 impl fmt::Display for Source {
+    /// For what was read from it: what could be, under a path, is a file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),

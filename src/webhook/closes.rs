@@ -4,17 +4,15 @@
 //! taken, too old, or too many.
 
 use super::Webhook;
-use super::answer::Answered;
-use super::backend::Failure;
 use super::metrics::{GivenUp, Told, WebhookMetrics};
-use super::operation;
 use crate::model::HexId;
+use crate::session::hooks::Receipt;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// What an event costs beyond its bytes.
 const OVERHEAD: usize = 256;
@@ -33,11 +31,20 @@ struct Owed {
     body: Bytes,
     since: Instant,
     failures: u32,
+    /// By which the cluster's directory forgets it, once nobody has to send it any more.
+    receipt: Option<Receipt>,
 }
 
 impl Owed {
     fn cost(&self) -> usize {
         self.body.len() + self.delivery.len() + OVERHEAD
+    }
+
+    /// It was taken, or nobody will send it.
+    fn settle(self) {
+        if let Some(receipt) = self.receipt {
+            receipt.settle();
+        }
     }
 }
 
@@ -77,6 +84,8 @@ pub(super) struct Closes {
     /// Bytes that may wait.
     limit: usize,
     max_age: Duration,
+    /// The cluster keeps what this node has not sent.
+    kept: bool,
     metrics: Arc<WebhookMetrics>,
 }
 
@@ -87,9 +96,9 @@ enum Next {
 }
 
 impl Closes {
-    pub(super) fn new(limit: usize, max_age: Duration, metrics: Arc<WebhookMetrics>) -> Arc<Self> {
+    pub(super) fn new(limit: usize, max_age: Duration, kept: bool, metrics: Arc<WebhookMetrics>) -> Arc<Self> {
         let (state, changed, emptied) = (Mutex::default(), Notify::new(), Notify::new());
-        Arc::new(Self { state, changed, emptied, limit, max_age, metrics })
+        Arc::new(Self { state, changed, emptied, limit, max_age, kept, metrics })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -97,24 +106,27 @@ impl Closes {
     }
 
     /// Takes an event in. Where too much waits the oldest are given up for it.
-    pub(super) fn add(&self, subject: HexId, delivery: String, body: Bytes) {
+    pub(super) fn add(&self, subject: HexId, delivery: String, body: Bytes, receipt: Option<Receipt>) {
         let now = Instant::now();
+        let mut given_up = Vec::new();
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
-        state.put(number, now, Owed { subject, delivery, body, since: now, failures: 0 });
+        state.put(number, now, Owed { subject, delivery, body, since: now, failures: 0, receipt });
         while state.bytes > self.limit
             && state.waiting.len() > 1
             && let Some((&oldest, _)) = state.waiting.first_key_value()
         {
             // What is due at another time is passed over when that comes.
-            if let Some(owed) = state.remove(oldest) {
-                self.metrics.given_up(GivenUp::Overflow, &owed.delivery);
-            }
+            given_up.extend(state.remove(oldest));
         }
         self.tell(&state);
         drop(state);
         self.changed.notify_one();
+        for owed in given_up {
+            self.metrics.given_up(GivenUp::Overflow, &owed.delivery);
+            owed.settle();
+        }
     }
 
     /// To be called after a change.
@@ -143,7 +155,9 @@ impl Closes {
     }
 
     /// An event under way was taken.
-    fn taken(&self) {
+    fn taken(&self, owed: Owed) {
+        // First: whoever waits for the last of them may go on to end the node.
+        owed.settle();
         let mut state = self.state();
         state.flying -= 1;
         self.tell(&state);
@@ -152,21 +166,26 @@ impl Closes {
     /// An event under way was not taken: it waits, or is given up.
     fn failed(&self, number: u64, mut owed: Owed) {
         let now = Instant::now();
+        let due = now + pause(owed.failures, self.state().stopping);
+        owed.failures += 1;
+        let too_old = due > owed.since + self.max_age;
+        let mut waits = Some(owed);
+        if too_old && let Some(owed) = waits.take() {
+            self.metrics.given_up(GivenUp::Age, &owed.delivery);
+            owed.settle();
+        }
         let mut state = self.state();
         state.flying -= 1;
-        let pause = pause(owed.failures, state.stopping);
-        owed.failures += 1;
-        if now + pause > owed.since + self.max_age {
-            self.metrics.given_up(GivenUp::Age, &owed.delivery);
-        } else {
-            state.put(number, now + pause, owed);
+        if let Some(owed) = waits {
+            state.put(number, due, owed);
         }
         self.tell(&state);
         drop(state);
         self.changed.notify_one();
     }
 
-    /// Sends at once what waits, and waits until all of it was taken or `limit` has passed. What is left is given up.
+    /// Sends at once what waits, and waits until all of it was taken or `limit` has passed. What is left is left to the other nodes,
+    /// or given up where nothing is kept for them.
     pub(super) async fn drain(&self, limit: Duration) {
         let end = Instant::now() + limit;
         {
@@ -190,7 +209,14 @@ impl Closes {
             }
         }
         let mut state = self.state();
-        for owed in std::mem::take(&mut state.waiting).into_values() {
+        let left = std::mem::take(&mut state.waiting);
+        if self.kept && !left.is_empty() {
+            tracing::warn!(
+                closes = left.len(),
+                "webhook: close events that were not taken are left to the other nodes"
+            );
+        }
+        for owed in left.into_values().filter(|_| !self.kept) {
             self.metrics.given_up(GivenUp::Stopping, &owed.delivery);
         }
         state.due.clear();
@@ -220,13 +246,9 @@ fn pause(failures: u32, stopping: bool) -> Duration {
     pause.mul_f64(0.5 + share / 2.0)
 }
 
-/// Sends what is due, for as long as there is a webhook. Half of the requests that may be under way at once are left to the
-/// events that somebody waits for.
+/// Sends what is due, for as long as there is a webhook.
 pub(super) async fn keep_sending(webhook: Weak<Webhook>) {
-    let Some((closes, concurrency)) = webhook.upgrade().map(|w| (w.closes.clone(), w.config.concurrency)) else {
-        return;
-    };
-    let senders = Arc::new(Semaphore::new((concurrency / 2).max(1)));
+    let Some((closes, senders)) = webhook.upgrade().map(|w| (w.closes.clone(), w.senders.clone())) else { return };
     loop {
         let Ok(sender) = senders.clone().acquire_owned().await else { return };
         let changed = closes.changed.notified();
@@ -254,25 +276,11 @@ pub(super) async fn keep_sending(webhook: Weak<Webhook>) {
 }
 
 async fn send(webhook: &Webhook, number: u64, owed: Owed) {
-    let begun = Instant::now();
-    let limit = webhook.config.timeout;
-    let turn = webhook.gate.pass().await;
-    let flying = webhook.metrics.flying();
-    let answer = timeout(limit, webhook.backend.post(&owed.delivery, owed.body.clone())).await;
-    drop((turn, flying));
-    let answer = answer.unwrap_or(Err(Failure::Late));
-    // It was taken where the status said so, whatever came with it.
-    let taken = matches!(answer, Ok(_) | Err(Failure::TooLong));
-    let answered = answer.and_then(|body| Answered::parse(&body));
-    webhook.metrics.called(Told::Close, begun.elapsed(), answered.as_ref().err());
-    if !taken {
-        return webhook.closes.failed(number, owed);
+    if webhook.offer(Told::Close, &owed.delivery, owed.body.clone(), Some(owed.subject)).await {
+        webhook.closes.taken(owed);
+    } else {
+        webhook.closes.failed(number, owed);
     }
-    if let Ok(answered) = answered {
-        let deadline = Instant::now() + limit;
-        operation::carry_out(&webhook.service, &webhook.metrics, owed.subject, answered.operations, deadline).await;
-    }
-    webhook.closes.taken();
 }
 
 #[cfg(test)]
@@ -283,13 +291,13 @@ mod tests {
 
     fn closes(limit: usize) -> Arc<Closes> {
         let metrics = Arc::new(WebhookMetrics::new(&Registry::new()).unwrap());
-        Closes::new(limit, Duration::from_secs(100), metrics)
+        Closes::new(limit, Duration::from_secs(100), false, metrics)
     }
 
     fn add(closes: &Closes, name: &str) {
         let node: NodeId = "98b95842c9e26e8fb113cf8342526f5d".parse().unwrap();
         let id = HexId::new(node.tag(), ConnectionId::from_u64(7).unwrap());
-        closes.add(id, name.to_owned(), Bytes::from_static(&[b'x'; 1000]));
+        closes.add(id, name.to_owned(), Bytes::from_static(&[b'x'; 1000]), None);
     }
 
     fn sent(closes: &Closes) -> Option<(u64, Owed)> {
@@ -343,8 +351,8 @@ mod tests {
             tokio::spawn(async move { closes.drain(Duration::from_secs(10)).await })
         };
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(sent(&closes).is_some(), "what waits is due at once");
-        closes.taken();
+        let (_, owed) = sent(&closes).expect("what waits is due at once");
+        closes.taken(owed);
         draining.await.unwrap();
 
         add(&closes, "b");

@@ -1,7 +1,8 @@
 //! What a request to the application says.
 
-use crate::model::{HexId, Opcode};
-use crate::session::hooks::{Call, Closed, Occasion, Said};
+use crate::hub::End;
+use crate::model::{HexId, Name, Opcode};
+use crate::session::hooks::{Call, Occasion, Said};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -21,7 +22,7 @@ pub const CLOSE_CONTROLLER: &str = "close_controller:";
 pub(super) enum Event<'a> {
     Open,
     Message(&'a Said),
-    Close(&'a Closed),
+    Close(&'a End),
 }
 
 impl Event<'_> {
@@ -52,7 +53,7 @@ struct Body<'a> {
     profile: &'a str,
     user: Option<&'a str>,
     groups: Vec<&'a str>,
-    channels: Vec<&'a str>,
+    channels: Option<Vec<&'a str>>,
     close_keys: Vec<&'a str>,
     close_controllers: Vec<&'a str>,
     claims: &'a Value,
@@ -70,7 +71,24 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'static str>,
+    cause: Option<&'a str>,
+}
+
+/// The request's body where a channel got its first member in the cluster, or lost its last.
+#[derive(Serialize)]
+struct ChannelBody<'a> {
+    event: &'static str,
+    delivery: &'a str,
+    time: f64,
+    channel: &'a str,
+    version: u64,
+}
+
+/// A channel event's JSON.
+pub(super) fn channel_json(event: &'static str, delivery: &str, channel: &Name, version: u64) -> Bytes {
+    let body = ChannelBody { event, delivery, time: seconds(now()), channel: channel.as_str(), version };
+    // See below.
+    serde_json::to_vec(&body).unwrap_or_default().into()
 }
 
 /// An event's JSON.
@@ -91,22 +109,22 @@ pub(super) fn json(occasion: &Occasion, delivery: &str, event: &Event<'_>) -> By
         Event::Message(said) => Some(text(said)),
         Event::Open | Event::Close(_) => None,
     };
-    let closed = match event {
-        Event::Close(closed) => Some(closed),
+    let end = match event {
+        Event::Close(end) => Some(end),
         Event::Open | Event::Message(_) => None,
     };
     let (message, encoding) = said.unzip();
     let body = Body {
         event: event.name(),
         delivery,
-        time: now(),
+        time: seconds(end.map_or_else(now, |end| end.at)),
         node: node.to_string(),
         connection: id.connection().get(),
         _id: id.to_string(),
         profile: &details.profile,
         user: details.user.as_deref(),
         groups,
-        channels: channels.iter().map(|channel| channel.as_str()).collect(),
+        channels: channels.as_ref().map(|channels| channels.iter().map(Name::as_str).collect()),
         close_keys,
         close_controllers,
         claims: &details.claims,
@@ -119,9 +137,9 @@ pub(super) fn json(occasion: &Occasion, delivery: &str, event: &Event<'_>) -> By
             Event::Message(said) => said.call.as_ref(),
             Event::Open | Event::Close(_) => None,
         },
-        code: closed.map(|closed| closed.code),
-        reason: closed.map(|closed| closed.reason.as_str()),
-        cause: closed.map(|closed| closed.cause.as_str()),
+        code: end.map(|end| end.code),
+        reason: end.map(|end| end.reason.as_str()),
+        cause: end.map(|end| end.cause.as_str()),
     };
     // Texts, numbers and lists of them: there is nothing that could not be written.
     serde_json::to_vec(&body).unwrap_or_default().into()
@@ -137,18 +155,21 @@ fn text(said: &Said) -> (String, &'static str) {
     }
 }
 
-/// Seconds since 1970, to the millisecond.
-fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as f64 / 1000.0
+/// Milliseconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Seconds of milliseconds.
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cluster::Details;
-    use crate::hub::CloseReason;
-    use crate::model::{ConnectionId, Name, NodeId};
+    use crate::model::{ConnectionId, NodeId};
     use serde_json::json;
 
     fn occasion() -> Occasion {
@@ -158,7 +179,7 @@ mod tests {
         Occasion {
             node,
             id: HexId::new(node.tag(), ConnectionId::from_u64(7).unwrap()),
-            channels: vec![Name::new("news").unwrap()],
+            channels: Some(vec![Name::new("news").unwrap()]),
             details: Details::parse(details),
         }
     }
@@ -193,8 +214,8 @@ mod tests {
         });
         assert_eq!(shown(&Event::Open), common);
 
-        let closed = Closed { code: 4000, reason: "bye".to_owned(), cause: CloseReason::Client };
-        let close = shown(&Event::Close(&closed));
+        let end = End { code: 4000, reason: "bye".to_owned(), cause: "client".to_owned(), at: 1_800_000_000_000 };
+        let close = shown(&Event::Close(&end));
         assert_eq!(
             (&close["code"], &close["reason"], &close["cause"]),
             (&json!(4000), &json!("bye"), &json!("client"))

@@ -17,16 +17,20 @@ pub(super) enum Told {
     Open,
     Message,
     Close,
+    Occupied,
+    Vacated,
 }
 
 impl Told {
-    const ALL: [Self; 3] = [Self::Open, Self::Message, Self::Close];
+    const ALL: [Self; 5] = [Self::Open, Self::Message, Self::Close, Self::Occupied, Self::Vacated];
 
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Message => "message",
             Self::Close => "close",
+            Self::Occupied => "channel_occupied",
+            Self::Vacated => "channel_vacated",
         }
     }
 }
@@ -67,7 +71,7 @@ pub(super) enum GivenUp {
     Age,
     /// More of them waited than may: it was the oldest.
     Overflow,
-    /// The node has stopped.
+    /// The node has stopped, and there is no cluster that could go on.
     Stopping,
 }
 
@@ -130,7 +134,7 @@ impl WebhookMetrics {
         let metrics = Self {
             calls: counter(
                 "carillon_webhook_calls_total",
-                "Requests to the application, by event and outcome; each attempt of a close event is one.",
+                "Requests to the application, by event and outcome; each attempt is one.",
                 &["event", "outcome"],
             )?,
             seconds,

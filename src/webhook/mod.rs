@@ -9,6 +9,7 @@
 //! | `gate` | how many requests are under way, and how many may wait |
 //! | `answer`, `operation` | what an answer may say, and carrying it out |
 //! | `closes` | `close` events, sent again until they are taken |
+//! | `owed` | channel events, and `close` events of nodes that have died |
 //! | `metrics` | what is counted and logged |
 //!
 //! Nothing here stands in the way of a push: sessions wait for their own answers, `close` events wait in a queue of their own.
@@ -25,12 +26,14 @@ mod gate;
 mod marked;
 mod metrics;
 mod operation;
+mod owed;
 mod signature;
 
-use crate::hub::frame;
+use crate::cluster::Owed;
+use crate::hub::{End, frame};
 use crate::model::HexId;
 use crate::service::Service;
-use crate::session::hooks::{Answer, Closed, Hooks, Occasion, Opened, Said, Unanswered, Wanted};
+use crate::session::hooks::{Answer, Hooks, Occasion, Opened, Receipt, Said, Unanswered, Wanted};
 use crate::session::profile::Profile;
 use answer::Answered;
 use async_trait::async_trait;
@@ -43,12 +46,13 @@ use metrics::Told;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub use backend::StartError;
 pub use event::{CLOSE_CONTROLLER, CLOSE_KEY};
 pub use metrics::WebhookMetrics;
+pub use owed::OwedSink;
 pub use signature::Secret;
 
 /// The status of a handshake that the application refuses without one.
@@ -56,6 +60,15 @@ const REFUSED: u16 = 403;
 
 /// Which events are told, in the order of [`Profile::ALL`].
 pub type ProfileEvents = [Wanted; Profile::ALL.len()];
+
+/// Which changes of channels are told, of all profiles together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ChannelEvents {
+    /// That a channel has its first member in the cluster.
+    pub occupied: bool,
+    /// That a channel has lost its last.
+    pub vacated: bool,
+}
 
 /// What the operator decides about the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,6 +79,8 @@ pub struct WebhookConfig {
     pub ca: Option<PathBuf>,
     /// Which events it is told.
     pub events: ProfileEvents,
+    /// Which changes of channels.
+    pub channel_events: ChannelEvents,
     /// How long a request may take, its waiting and its answer's operations each.
     pub timeout: Duration,
     /// Requests under way at once.
@@ -84,13 +99,15 @@ pub struct Webhook {
     backend: Arc<Backend>,
     gate: Arc<Gate>,
     closes: Arc<Closes>,
+    /// Turns for what nobody waits for: half of the requests that may be under way at once are left to the others.
+    senders: Arc<Semaphore>,
     service: Arc<Service>,
     metrics: Arc<WebhookMetrics>,
 }
 
 impl Webhook {
     /// The application at [`WebhookConfig::url`], its requests signed with the current `secret`; where there is none, not at all.
-    /// Its `close` events are sent by a task that ends with it.
+    /// Its `close` events are sent by a task that ends with it; `kept` says that the cluster keeps those that are not sent.
     ///
     /// # Errors
     /// The URL is `https` and there are no certificate authorities to check it by.
@@ -98,17 +115,20 @@ impl Webhook {
         config: WebhookConfig,
         secret: watch::Receiver<Option<Secret>>,
         service: Arc<Service>,
+        kept: bool,
         metrics: Arc<WebhookMetrics>,
     ) -> Result<Arc<Self>, StartError> {
         let backend = Arc::new(Backend::new(config.url.clone(), config.ca.as_deref(), secret)?);
         let gate = Arc::new(Gate::new(config.concurrency, config.queue));
-        let closes = Closes::new(config.queue, config.close_max_age, metrics.clone());
-        let webhook = Arc::new(Self { config, backend, gate, closes, service, metrics });
+        let closes = Closes::new(config.queue, config.close_max_age, kept, metrics.clone());
+        let senders = Arc::new(Semaphore::new((config.concurrency / 2).max(1)));
+        let webhook = Arc::new(Self { config, backend, gate, closes, senders, service, metrics });
         tokio::spawn(closes::keep_sending(Arc::downgrade(&webhook)));
         Ok(webhook)
     }
 
-    /// Waits until every `close` event was taken, or `limit` has passed; those that are left are given up, counted and logged.
+    /// Waits until every `close` event was taken, or `limit` has passed; those that are left are left to the other nodes, or given
+    /// up, counted and logged.
     pub async fn drain(&self, limit: Duration) {
         self.closes.drain(limit).await;
     }
@@ -131,10 +151,30 @@ impl Webhook {
         answered
     }
 
+    /// One request that nobody waits for, and what its answer wants done; whether it was taken. It was where the status said so,
+    /// whatever came with it.
+    async fn offer(&self, told: Told, delivery: &str, body: Bytes, subject: Option<HexId>) -> bool {
+        let turn = self.gate.pass().await;
+        let begun = Instant::now();
+        let flying = self.metrics.flying();
+        let answer = timeout(self.config.timeout, self.backend.post(delivery, body)).await;
+        drop((turn, flying));
+        let answer = answer.unwrap_or(Err(Failure::Late));
+        let taken = matches!(answer, Ok(_) | Err(Failure::TooLong));
+        let answered = answer.and_then(|body| Answered::parse(&body));
+        self.metrics.called(told, begun.elapsed(), answered.as_ref().err());
+        if taken && let Ok(answered) = answered {
+            let deadline = Instant::now() + self.config.timeout;
+            operation::carry_out(&self.service, &self.metrics, subject, answered.operations, deadline).await;
+        }
+        taken
+    }
+
     /// Carries an answer's operations out, and leaves what concerns the connection itself.
     async fn follow(&self, answered: Answered, subject: HexId) -> Answer {
         let deadline = Instant::now() + self.config.timeout;
-        let close = operation::carry_out(&self.service, &self.metrics, subject, answered.operations, deadline).await;
+        let close =
+            operation::carry_out(&self.service, &self.metrics, Some(subject), answered.operations, deadline).await;
         Answer { replies: answered.replies, close }
     }
 }
@@ -168,10 +208,11 @@ impl Hooks for Webhook {
         Ok(self.follow(answered, occasion.id).await)
     }
 
-    fn close(&self, occasion: Occasion, closed: Closed) {
-        let delivery = event::delivery(occasion.id, "close");
-        let body = event::json(&occasion, &delivery, &Event::Close(&closed));
-        self.closes.add(occasion.id, delivery, body);
+    fn close(&self, occasion: Occasion, end: End, receipt: Receipt) {
+        // The same whoever sends it: see [`owed`].
+        let delivery = Owed::close_id(occasion.id);
+        let body = event::json(&occasion, &delivery, &Event::Close(&end));
+        self.closes.add(occasion.id, delivery, body, Some(receipt));
     }
 }
 

@@ -53,28 +53,32 @@ impl Whose {
     }
 }
 
+/// Of an operation in the answer to an event that is about no connection.
+const NO_SUBJECT: &str = "it names no connection, and the event is about none";
+
 /// Why an operation can't be read.
 type Wrong = String;
 
 /// Carries operations out, in order, those that are wrong left out, until `deadline`. Operations are about `subject` where they
-/// name no other connection. That it be closed is not done here but given back, as its replies go before.
+/// name no other connection; without one they have to. That it be closed is not done here but given back, as its replies go before.
 pub(super) async fn carry_out(
     service: &Service,
     metrics: &WebhookMetrics,
-    subject: HexId,
+    subject: Option<HexId>,
     operations: Vec<Value>,
     deadline: Instant,
 ) -> Option<(u16, String)> {
     let mut close = None;
-    let fault = |at: usize, why: &dyn Display| format!("operation {} for connection {subject}: {why}", at + 1);
+    let whose = subject.map_or_else(String::new, |subject| format!(" for connection {subject}"));
+    let fault = |at: usize, why: &dyn Display| format!("operation {}{whose}: {why}", at + 1);
     for (at, value) in operations.into_iter().enumerate() {
         let operation = if at < MAX_OPERATIONS {
-            parse(value, subject.connection())
+            parse(value, subject.map(HexId::connection))
         } else {
             Err(format!("an answer has more than {MAX_OPERATIONS} operations"))
         };
         let operation = match operation {
-            Ok(Operation::With(whose, Deed::Close(code, reason))) if whose.is(subject) => {
+            Ok(Operation::With(whose, Deed::Close(code, reason))) if subject.is_some_and(|own| whose.is(own)) => {
                 metrics.operated(Outcome::Done, "");
                 close.get_or_insert((code, reason));
                 continue;
@@ -122,7 +126,7 @@ async fn carry_out_one(service: &Service, operation: Operation) -> Result<bool> 
     })
 }
 
-fn parse(value: Value, subject: ConnectionId) -> Result<Operation, Wrong> {
+fn parse(value: Value, subject: Option<ConnectionId>) -> Result<Operation, Wrong> {
     let Value::Object(mut fields) = value else { return Err("it is no object".to_owned()) };
     let what = match fields.remove("do") {
         Some(Value::String(what)) => what,
@@ -132,7 +136,7 @@ fn parse(value: Value, subject: ConnectionId) -> Result<Operation, Wrong> {
         return push(fields, subject);
     }
     let whose = match fields.get("connection") {
-        None | Some(Value::Null) => Whose::Id(subject),
+        None | Some(Value::Null) => Whose::Id(subject.ok_or(NO_SUBJECT)?),
         Some(value) => connection(value)?,
     };
     let mut audiences = |field: &str, prefix: &str, make: fn(Name) -> Audience| {
@@ -169,14 +173,14 @@ fn parse(value: Value, subject: ConnectionId) -> Result<Operation, Wrong> {
     Ok(Operation::With(whose, deed))
 }
 
-fn push(mut fields: Map<String, Value>, subject: ConnectionId) -> Result<Operation, Wrong> {
+fn push(mut fields: Map<String, Value>, subject: Option<ConnectionId>) -> Result<Operation, Wrong> {
     let message = text(fields.remove("message").ok_or("message is missing")?);
     let given: Vec<&str> = ["channel", "user", "group", "connection", "all"]
         .into_iter()
         .filter(|field| fields.get(*field).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false))))
         .collect();
     let target = match given[..] {
-        [] => return Ok(Operation::With(Whose::Id(subject), Deed::Push(message))),
+        [] => return Ok(Operation::With(Whose::Id(subject.ok_or(NO_SUBJECT)?), Deed::Push(message))),
         ["connection"] => return Ok(Operation::With(connection(&fields["connection"])?, Deed::Push(message))),
         ["all"] => Target::All,
         ["channel"] => Target::Audience(Audience::channel(one_name(fields.remove("channel"), "channel")?)),
@@ -247,7 +251,7 @@ mod tests {
     }
 
     fn parsed(value: Value) -> Result<Operation, Wrong> {
-        parse(value, id(7))
+        parse(value, Some(id(7)))
     }
 
     #[test]

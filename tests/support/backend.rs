@@ -163,10 +163,12 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     let (parts, body) = request.into_parts();
     let raw = body.collect().await.unwrap().to_bytes();
     let event: Value = serde_json::from_slice(&raw).unwrap_or(json!(null));
-    let connection = event["connection"].as_u64().unwrap_or_default();
-    let first = shared.busy.lock().unwrap().insert(connection);
-    assert!(first, "two events of connection {connection} at once");
-    let _busy = Busy { shared: shared.clone(), connection };
+    // What happens to a channel is of no connection.
+    let _busy = event["connection"].as_u64().map(|connection| {
+        let first = shared.busy.lock().unwrap().insert(connection);
+        assert!(first, "two events of connection {connection} at once");
+        Busy { shared: shared.clone(), connection }
+    });
     let mut released = shared.released.subscribe();
     shared.received.lock().unwrap().push(Received { headers: parts.headers, raw, event: event.clone() });
     let rule = shared.rule.lock().unwrap().clone();

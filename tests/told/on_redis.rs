@@ -6,7 +6,7 @@ use crate::redis::RedisServer;
 use carillon::cluster::redis::RedisConfig;
 use carillon::cluster::{Details, Owed};
 use carillon::hub::Opening;
-use carillon::model::Audience;
+use carillon::model::{Audience, HexId};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -184,7 +184,7 @@ async fn only_those_who_owe_a_close_and_were_there_to_the_end_are_told() {
     until("the close is told", || async { !recorder.closes().is_empty() }).await;
     recorder.comes_to("news", &["channel_occupied", "channel_vacated"]).await;
     assert_eq!(recorder.closes().into_keys().collect::<Vec<_>>(), [id]);
-    assert!(recorder.ids().contains(&Owed::close_id(cluster, id)));
+    assert!(recorder.ids().contains(&Owed::close_id(HexId::new(cluster.tag(), id))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,15 @@ impl<'a> Packer<'a> {
     }
 
     fn connection(&mut self, counter: u32, details: Option<&str>) {
-        let key = self.keys.connections(self.registration);
+        self.entry(self.keys.connections(self.registration), counter, details);
+    }
+
+    /// A connection that has ended, whose end is not told yet, or is now.
+    fn untold(&mut self, counter: u32, details: Option<&str>) {
+        self.entry(self.keys.untold(self.registration), counter, details);
+    }
+
+    fn entry(&mut self, key: String, counter: u32, details: Option<&str>) {
         let field = Value::from(counter.to_string());
         match details {
             Some(details) => self.write("HSET", key, vec![field, details.into()], details.len()),
@@ -164,14 +172,22 @@ pub(super) fn of_changes(
     registration: &Registration,
 ) -> Vec<Batch> {
     let mut connections: BTreeMap<u32, Option<Arc<str>>> = BTreeMap::new();
+    let mut untold: BTreeMap<u32, Option<Arc<str>>> = BTreeMap::new();
     let mut audiences: BTreeMap<&Audience, Net> = BTreeMap::new();
     for change in changes {
         match change {
             Change::Opened { counter, details } | Change::Described { counter, details } => {
                 connections.insert(*counter, Some(details.clone()));
             }
-            Change::Closed { counter } => {
+            Change::Closed { counter, untold: of_it } => {
                 connections.insert(*counter, None);
+                untold.extend(of_it.iter().map(|details| (*counter, Some(details.clone()))));
+            }
+            Change::Told { counter } => {
+                // What was not written yet need not be.
+                if untold.remove(counter).is_none() {
+                    untold.insert(*counter, None);
+                }
             }
             Change::Joined { counter, audience, members } | Change::Left { counter, audience, members } => {
                 let net = audiences.entry(audience).or_default();
@@ -183,6 +199,10 @@ pub(super) fn of_changes(
     let mut packer = Packer::new(keys, registration);
     packer.list("SREM", &listing.off);
     packer.list("SADD", &listing.on);
+    // Before they are no connections any more, so that wherever the writing ends one of the two is there.
+    for (counter, details) in &untold {
+        packer.untold(*counter, details.as_deref());
+    }
     for (counter, details) in &connections {
         packer.connection(*counter, details.as_deref());
     }
@@ -204,6 +224,9 @@ pub(super) fn of_snapshot(
 ) -> Vec<Batch> {
     let mut packer = Packer::new(keys, registration);
     packer.list("SADD", listed);
+    for (counter, details) in &snapshot.untold {
+        packer.untold(*counter, Some(details));
+    }
     for (counter, details) in &snapshot.connections {
         packer.connection(*counter, Some(details));
     }
@@ -235,7 +258,7 @@ mod tests {
             Change::Joined { counter: 1, audience: channel("b"), members: 5 },
             Change::Left { counter: 1, audience: channel("a"), members: 0 },
             Change::Opened { counter: 2, details: "{\"user\":1}".into() },
-            Change::Closed { counter: 1 },
+            Change::Closed { counter: 1, untold: None },
         ];
         let batches = of_changes(&changes, &Listing::default(), &keys, &registration);
         let expected = [
@@ -256,7 +279,7 @@ mod tests {
         let counters: Vec<u32> = (0..2300).collect();
         let connections = counters.iter().map(|counter| (*counter, Arc::from("{}"))).collect();
         let audiences = vec![(channel("big"), counters), (channel("small"), vec![1])];
-        let snapshot = Snapshot { connections, audiences, waiters: Vec::new() };
+        let snapshot = Snapshot { connections, audiences, ..Snapshot::default() };
         let batches = of_snapshot(&snapshot, &[], &keys, &registration);
         assert!(batches.iter().all(|batch| batch.size <= 2 * BATCH + 4), "{:?}", batches.iter().map(|b| b.size));
         let set = keys.members(&registration, AudienceKind::Channel, "big");

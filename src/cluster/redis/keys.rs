@@ -89,6 +89,11 @@ impl Keys {
         self.of(registration, "connections")
     }
 
+    /// Hash: counter of a connection that has ended, whose end has to be told and is not yet → its details.
+    pub(super) fn untold(&self, registration: &Registration) -> String {
+        self.of(registration, "untold")
+    }
+
     /// Hash: name of an audience of this kind → number of local members.
     pub(super) fn index(&self, registration: &Registration, kind: AudienceKind) -> String {
         let plural = match kind {

@@ -81,6 +81,7 @@ impl Core {
         }
         let mut unlink = Command::keyed("UNLINK", &self.keys.connections(registration));
         AudienceKind::ALL.into_iter().for_each(|kind| unlink.push(self.keys.index(registration, kind)));
+        unlink.push(self.keys.untold(registration));
         unlink.push(self.keys.holding(registration));
         unlink.push(node);
         self.pools.run(&unlink).await?;

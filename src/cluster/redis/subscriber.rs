@@ -180,7 +180,8 @@ impl Subscriber {
                 | Change::Left { .. }
                 | Change::Opened { .. }
                 | Change::Described { .. }
-                | Change::Closed { .. } => {}
+                | Change::Closed { .. }
+                | Change::Told { .. } => {}
             }
         }
     }

@@ -3,6 +3,7 @@
 //! entry is taken out only after the sink took it.
 
 use super::bucket::BUCKETS;
+use super::estate::owe;
 use crate::cluster::owed::{Owed, PAUSES, Sink};
 use crate::cluster::redis::connect::Purpose;
 use crate::cluster::redis::core::Core;
@@ -28,6 +29,9 @@ const REST: Duration = Duration::from_secs(5);
 
 /// Entries handed out at once.
 const MOST_ENTRIES: usize = 16;
+
+/// How often a close is offered before it goes behind all others of its bucket.
+const ATTEMPTS: u32 = 3;
 
 /// Buckets that are delivered from at once: as many deliveries are in flight.
 const MOST_BUCKETS: usize = 16;
@@ -97,6 +101,7 @@ fn owed(fields: &HashMap<String, String>) -> Option<Owed> {
             connection: field("connection")?.parse().ok()?,
             node: field("node")?.parse().ok()?,
             details: field("details")?.into(),
+            found: field("found")?.parse().ok()?,
         }),
         _ => None,
     }
@@ -178,14 +183,36 @@ impl Core {
         if entries.is_empty() {
             return Ok(None);
         }
-        let mut done = Vec::new();
+        let (mut done, mut again) = (Vec::new(), Vec::new());
         for (id, owed) in &entries {
-            match owed {
-                Some(owed) if !self.deliver(owed, sink, deadline).await => break,
-                Some(owed) => self.owed.owing.metrics.taken(owed),
-                None => self.owed.owing.metrics.give_up(1, "it can't be read: of another version or program"),
+            let Some(owed) = owed else {
+                self.owed.owing.metrics.give_up(1, "it can't be read: of another version or program");
+                done.push(id.clone());
+                continue;
+            };
+            let attempts = match owed {
+                Owed::Occupied { .. } | Owed::Vacated { .. } => None,
+                Owed::Closed { .. } if again.is_empty() => Some(ATTEMPTS),
+                // One that failed is its own fault, or its receiver's, which will be the same with this one.
+                Owed::Closed { .. } => Some(1),
+            };
+            if self.deliver(owed, sink, deadline, attempts).await {
+                self.owed.owing.metrics.taken(owed);
+            } else if let Owed::Closed { connection, node, details, found } = owed
+                && Instant::now() < deadline
+                && !*self.owed.leaving.borrow()
+            {
+                // It goes to the end: nothing is ordered by it, and nothing shall wait for it.
+                let close = (*connection, &**details, Some(*found));
+                again.push(owe(&self.keys, bucket, &node.to_string(), std::iter::once(close)));
+            } else {
+                break;
             }
             done.push(id.clone());
+        }
+        for owe in &again {
+            let given_up = self.lanes.run(owe, Purpose::Events).await?.as_u64().unwrap_or(0);
+            self.owed.owing.metrics.give_up(given_up, "more waited than fits");
         }
         if !done.is_empty() {
             self.lanes.run(&taken(&self.keys, bucket, &done), Purpose::Events).await?;
@@ -194,13 +221,14 @@ impl Core {
         if !left.is_empty() {
             self.lanes.run(&back(&self.keys, bucket, &left, self.config.redeliver_after), Purpose::Events).await?;
         }
-        Ok(Some(left.is_empty()))
+        Ok(Some(left.is_empty() && again.is_empty()))
     }
 
-    /// Whether the sink took it in time.
-    async fn deliver(&self, owed: &Owed, sink: &dyn Sink, deadline: Instant) -> bool {
+    /// Whether the sink took it in time, and within so many attempts.
+    async fn deliver(&self, owed: &Owed, sink: &dyn Sink, deadline: Instant, attempts: Option<u32>) -> bool {
         let mut pause = PAUSES.0;
         let mut leaving = self.owed.leaving.subscribe();
+        let mut left = attempts.unwrap_or(u32::MAX);
         while Instant::now() < deadline && !*leaving.borrow() {
             match timeout_at(deadline, sink.deliver(owed)).await {
                 Ok(Ok(())) => return true,
@@ -212,6 +240,10 @@ impl Core {
                     self.owed.owing.metrics.refused.inc();
                     break;
                 }
+            }
+            left -= 1;
+            if left == 0 {
+                break;
             }
             // Until the pause or the time is over, or the node leaves.
             let _ = timeout_at(deadline.min(Instant::now() + pause), leaving.wait_for(|leaving| *leaving)).await;

@@ -120,7 +120,8 @@ impl Core {
         Ok(reaped)
     }
 
-    /// Puts the closes that the registration owes among what is to be delivered.
+    /// Puts the closes that the registration owes among what is to be delivered: of connections that have ended, and of those that
+    /// its death has ended.
     async fn collect_closes(
         &self,
         registration: &Registration,
@@ -128,9 +129,23 @@ impl Core {
         newer: &[Registration],
     ) -> Result<(), Fault> {
         let Some(node) = facts.get("id") else { return Ok(()) };
-        let connections = self.keys.connections(registration);
-        let mut keys = vec![connections.clone()];
-        keys.extend(newer.iter().map(|newer| self.keys.connections(newer)));
+        let hashes = |of: &Registration| [self.keys.connections(of), self.keys.untold(of)];
+        let newer: Vec<String> = newer.iter().flat_map(hashes).collect();
+        for from in hashes(registration) {
+            self.collect_closes_from(from, registration, node, &newer).await?;
+        }
+        Ok(())
+    }
+
+    /// The same of those in one hash, but of such as are in one of the others.
+    async fn collect_closes_from(
+        &self,
+        from: String,
+        registration: &Registration,
+        node: &str,
+        newer: &[String],
+    ) -> Result<(), Fault> {
+        let keys: Vec<String> = std::iter::once(&from).chain(newer).cloned().collect();
         let mut cursor = "0".to_owned();
         loop {
             let step = Command::script(&scripts::CLOSES, &keys).arg(cursor).arg(CONNECTIONS).arg(OWES_CLOSE);
@@ -138,7 +153,7 @@ impl Core {
             let mut found = found.into_iter().map(|value| value.into_string().unwrap_or_default());
             cursor = found.next().ok_or(Fault::Unexpected("closes"))?;
             let mut buckets: BTreeMap<usize, Vec<(ConnectionId, String)>> = BTreeMap::new();
-            let mut collected = Command::keyed("HDEL", &connections);
+            let mut collected = Command::keyed("HDEL", &from);
             let mut count = 0;
             while let (Some(counter), Some(details)) = (found.next(), found.next()) {
                 let Ok(number) = counter.parse() else { continue };
@@ -163,13 +178,8 @@ impl Core {
     async fn owe(&self, node: &str, buckets: &BTreeMap<usize, Vec<(ConnectionId, String)>>) -> Result<(), Fault> {
         let mut calls = Vec::new();
         for (bucket, closes) in buckets {
-            let mut owe =
-                Command::script(&scripts::OWE, &[self.keys.out(*bucket)]).arg(MOST_WAITING as i64).arg(node.to_owned());
-            for (connection, details) in closes {
-                owe.push(connection.to_string());
-                owe.push(details.as_str());
-            }
-            calls.push(owe);
+            let closes = closes.iter().map(|(connection, details)| (*connection, details.as_str(), None));
+            calls.push(owe(&self.keys, *bucket, node, closes));
         }
         let given_up = self.run_all(calls).await?.iter().filter_map(Value::as_u64).sum();
         self.owed.owing.metrics.give_up(given_up, "more waited than fits");
@@ -180,6 +190,23 @@ impl Core {
     async fn run_all(&self, commands: Vec<Command>) -> Result<Vec<Value>, Fault> {
         try_join_all(commands.iter().map(|command| self.lanes.run(command, Purpose::Events))).await
     }
+}
+
+/// Puts closes of a dead node's connections among what a bucket has to deliver: each connection's details, and when it was found to
+/// be owed, if not now.
+pub(super) fn owe<'a>(
+    keys: &Keys,
+    bucket: usize,
+    node: &str,
+    closes: impl Iterator<Item = (ConnectionId, &'a str, Option<u64>)>,
+) -> Command {
+    let mut command = Command::script(&scripts::OWE, &[keys.out(bucket)]).arg(MOST_WAITING as i64).arg(node.to_owned());
+    for (connection, details, found) in closes {
+        command.push(connection.to_string());
+        command.push(details);
+        command.push(found.map(|found| found.to_string()).unwrap_or_default());
+    }
+    command
 }
 
 /// Keeps a dead registration from holding anything in a bucket.

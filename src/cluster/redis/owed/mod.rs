@@ -66,6 +66,8 @@ const REMEMBER_DEAD: Duration = Duration::from_secs(3600);
 /// What the parts share.
 pub(super) struct Owed {
     pub(super) owing: Owing,
+    /// Somebody is told of channels; else it is closes alone.
+    channels: bool,
     table: Mutex<Table>,
     /// There are calls to be made.
     changed: Notify,
@@ -81,6 +83,7 @@ pub(super) struct Owed {
 impl Owed {
     pub(super) fn new(owing: Owing) -> Self {
         Self {
+            channels: owing.tells_channels(),
             owing,
             table: Mutex::new(Table::new()),
             changed: Notify::new(),
@@ -129,7 +132,12 @@ impl Owed {
 
     /// A new registration is written from a snapshot: the channels that its list must have.
     pub(super) fn begin(&self, snapshot: &Snapshot) -> Vec<Name> {
-        if self.is_on() { self.table().begin(snapshot) } else { Vec::new() }
+        match (self.is_on(), self.channels) {
+            (true, true) => self.table().begin(snapshot),
+            // What was held before, by a configuration that wanted it, is let go by whoever reaps it.
+            (true, false) => self.table().begin(&Snapshot::default()),
+            (false, _) => Vec::new(),
+        }
     }
 
     /// It stands.
@@ -142,12 +150,12 @@ impl Owed {
 
     /// The channels that its list must have when these changes are written.
     pub(super) fn to_list(&self, changes: &[Change]) -> Vec<Name> {
-        if self.is_on() { Table::to_list(changes) } else { Vec::new() }
+        if self.channels { Table::to_list(changes) } else { Vec::new() }
     }
 
     /// The changes are written.
     pub(super) fn follow(&self, changes: &[Change]) {
-        if self.is_on() {
+        if self.channels {
             self.table().follow(changes);
             self.changed.notify_one();
         }
@@ -155,6 +163,6 @@ impl Owed {
 
     /// Channels to be struck off its list before anything else is written; at most so many.
     pub(super) fn strike(&self, at_most: usize) -> Vec<Name> {
-        if self.is_on() { self.table().strike(at_most, Instant::now()) } else { Vec::new() }
+        if self.channels { self.table().strike(at_most, Instant::now()) } else { Vec::new() }
     }
 }

@@ -1,6 +1,6 @@
 -- One step of collecting the closes that a dead registration owes.
--- KEYS: its connections, then the connections of its node's newer registrations. ARGV: the cursor, how many to look at, what
--- the details of a connection begin with that owes one.
+-- KEYS: its connections, or those whose end it has not told, then both of its node's newer registrations. ARGV: the cursor,
+-- how many to look at, what the details of a connection begin with that owes one.
 -- Returns the next cursor, '0' at the end, then counter and details of each.
 local step = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 local found = {step[1]}

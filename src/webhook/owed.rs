@@ -1,0 +1,87 @@
+//! What the cluster owes to the application: channel events, and the `close` of connections whose node has died.
+
+use super::event::{self, Event};
+use super::metrics::{GivenUp, Told};
+use super::{ChannelEvents, Webhook};
+use crate::cluster::{Details, NotTaken, Owed, Sink};
+use crate::hub::End;
+use crate::model::{ConnectionId, HexId, Name, NodeId};
+use crate::session::hooks::Occasion;
+use async_trait::async_trait;
+use std::sync::{Arc, OnceLock, Weak};
+
+/// Why connections ended whose node is not there to say it.
+const NODE_DIED: &str = "node_died";
+
+/// The way from the cluster to a webhook, which needs the cluster itself, so that it is there later.
+pub struct OwedSink {
+    events: ChannelEvents,
+    webhook: OnceLock<Weak<Webhook>>,
+}
+
+impl OwedSink {
+    /// For an application that wants to be told of these changes of channels, besides closes.
+    pub fn new(events: ChannelEvents) -> Arc<Self> {
+        Arc::new(Self { events, webhook: OnceLock::new() })
+    }
+
+    /// Where it leads from now on; only the first call counts. Until then nothing is taken.
+    pub fn lead_to(&self, webhook: &Arc<Webhook>) {
+        // The second of two would be the same: there is one webhook.
+        let _ = self.webhook.set(Arc::downgrade(webhook));
+    }
+}
+
+#[async_trait]
+impl Sink for OwedSink {
+    fn wants_channels(&self) -> bool {
+        self.events.occupied || self.events.vacated
+    }
+
+    async fn deliver(&self, owed: &Owed) -> Result<(), NotTaken> {
+        let Some(webhook) = self.webhook.get().and_then(Weak::upgrade) else {
+            return Err(NotTaken("the webhook is not there yet, or not any more".to_owned()));
+        };
+        let Ok(_turn) = webhook.senders.acquire().await else {
+            return Err(NotTaken("the webhook has ended".to_owned()));
+        };
+        let taken = match owed {
+            Owed::Occupied { channel, version } if self.events.occupied => {
+                webhook.offer_change(Told::Occupied, owed, channel, *version).await
+            }
+            Owed::Vacated { channel, version } if self.events.vacated => {
+                webhook.offer_change(Told::Vacated, owed, channel, *version).await
+            }
+            Owed::Occupied { .. } | Owed::Vacated { .. } => true,
+            Owed::Closed { connection, node, details, found } => {
+                webhook.offer_close(*connection, *node, details, *found).await
+            }
+        };
+        if taken { Ok(()) } else { Err(NotTaken("the application did not take it".to_owned())) }
+    }
+}
+
+impl Webhook {
+    async fn offer_change(&self, told: Told, owed: &Owed, channel: &Name, version: u64) -> bool {
+        let delivery = owed.id();
+        let body = event::channel_json(told.as_str(), &delivery, channel, version);
+        self.offer(told, &delivery, body, None).await
+    }
+
+    /// Whether it was taken, or has become too old.
+    async fn offer_close(&self, connection: ConnectionId, node: NodeId, details: &str, found: u64) -> bool {
+        let mut details = Details::parse(details);
+        let died = || End { code: End::NO_FRAME, reason: String::new(), cause: NODE_DIED.to_owned(), at: found };
+        let end = details.ended.take().unwrap_or_else(died);
+        let id = HexId::new(node.tag(), connection);
+        let delivery = Owed::close_id(id);
+        if u128::from(event::now().saturating_sub(end.at)) > self.config.close_max_age.as_millis() {
+            self.metrics.given_up(GivenUp::Age, &delivery);
+            return true;
+        }
+        let names = |channels: Vec<String>| channels.iter().filter_map(|name| Name::new(name).ok()).collect();
+        let channels = details.channels.take().map(names);
+        let body = event::json(&Occasion { node, id, channels, details }, &delivery, &Event::Close(&end));
+        self.offer(Told::Close, &delivery, body, Some(id)).await
+    }
+}
