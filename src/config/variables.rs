@@ -108,7 +108,7 @@ variables! {
     "PRIVATE_CHANNELS" private_channels "" "Channels (`staff,room:*`) that clients may subscribe to with a token that allows it only, separated by commas; others get 403."
     "HEARTBEAT_INTERVAL" heartbeat_interval "0, with profile device 60s" "Time between two heartbeats to a client, spread so that not all have theirs at once. 0 sends none, else at least 500ms."
     "HEARTBEAT_MESSAGE" heartbeat_message "{\"action\":\"hb\"}" "The text of a heartbeat."
-    "IDLE_TIMEOUT" idle_timeout "0, with profile method 60s" "How long a client may send no message before it is closed with 4010; pongs and pushes don't count. 0 is for ever."
+    "IDLE_TIMEOUT" idle_timeout "0, with profile method 60s" "How long a client may send neither a message nor a part of one before it is closed with 4010; pongs and pushes don't count. 0 is for ever."
     "METHOD_ESCAPE_HTML" method_escape_html "false" "Whether `& < > \"` in the strings of messages of the profile `method` are escaped for HTML before anybody is told them."
     "WEBHOOK_URL" webhook_url "" "The application that is told of connections and messages: an `http` or `https` URL. Without it nobody is."
     "WEBHOOK_SECRET" webhook_secret "" "The secret that requests to it are signed with. Without it they are not signed."
