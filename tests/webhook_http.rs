@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use support::certificates::Certificates;
 use support::device::metric;
 use support::node::{carillon, finish};
+use support::redis::free_port;
 use support::wire::{Line, Wire};
 use support::{DEADLINE, Heard, Listener, Node, eventually};
 
@@ -89,12 +90,11 @@ async fn answers_come_in_every_form_of_http_and_what_is_none_has_failed() {
     let wire = Wire::start(move |_, mut line: Line| {
         let (answers, seen) = (answers.clone(), seen.clone());
         async move {
-            while let Some(asked) = line.request().await {
+            // One on each connection, as nothing in the next answer may depend on it.
+            if let Some(asked) = line.request().await {
                 let number = asked.said("form").as_u64().unwrap() as usize;
                 seen.lock().unwrap().push(number);
                 line.say(&answers[number]).await;
-                // Nothing in the next answer may depend on this one.
-                break;
             }
         }
     })
@@ -298,4 +298,23 @@ async fn a_name_that_nobody_has_is_an_application_that_can_not_be_reached() {
     let mut client = Listener::connect(node.ws(), "/").await;
     assert_eq!(call(&mut client, json!({})).await, FAILED);
     assert_eq!(calls(&node, "unreachable").await, 1);
+}
+
+#[tokio::test]
+async fn secrets_in_its_url_are_shown_nowhere() {
+    for bad in ["http://user:hunter2@localhost/", "ftp://localhost/hunter2", "hunter2"] {
+        let ended = finish(carillon(&[], &[("WEBHOOK_URL", bad), ("WS_PORT", "x")])).await;
+        let said = ended.stdout + &ended.stderr;
+        assert!(ended.code == 2 && said.contains("WEBHOOK_URL") && !said.contains("hunter2"), "{said}");
+    }
+    let url = format!("http://127.0.0.1:{}/hooks?key=hunter2", free_port());
+    let node = Node::start(&[("WEBHOOK_URL", &url), ("LOG", "debug")]).await;
+    let refused = Listener::try_connect(node.ws(), "/").await.err().unwrap();
+    assert_eq!(refused.body, "application can't be asked: application can't be reached\n");
+    eventually("the failure is logged", DEADLINE, async || {
+        let log = node.log();
+        if log.iter().any(|line| line.contains("refused")) { Ok(()) } else { Err(log.join("\n")) }
+    })
+    .await;
+    assert!(!node.log().iter().any(|line| line.contains("hunter2")), "{:?}", node.log());
 }
