@@ -17,23 +17,34 @@ pub struct Socket {
     stream: TcpStream,
     tls: Option<Box<Mutex<Tls>>>,
     heard: AtomicBool,
-    /// When its client last sent a message, by the clock of whoever notes it; or [`BUSY`].
+    /// Its session does not read just now.
+    paused: AtomicBool,
+    /// When its client last sent a message, by the clock of whoever notes it.
     spoke: AtomicU32,
 }
-
-/// In place of the time at which a client last spoke: nobody reads whether it speaks, as what it has said is worked on.
-const BUSY: u32 = u32::MAX;
 
 impl Socket {
     /// Takes the stream over.
     pub fn new(stream: TcpStream) -> Arc<Self> {
-        Arc::new(Self { stream, tls: None, heard: AtomicBool::new(true), spoke: AtomicU32::new(0) })
+        Arc::new(Self {
+            stream,
+            tls: None,
+            heard: AtomicBool::new(true),
+            paused: AtomicBool::new(false),
+            spoke: AtomicU32::new(0),
+        })
     }
 
     /// Takes a stream over whose TLS handshake is done.
     pub fn with_tls(stream: TcpStream, connection: ServerConnection) -> Arc<Self> {
         let tls = Some(Box::new(Mutex::new(Tls::new(connection))));
-        Arc::new(Self { stream, tls, heard: AtomicBool::new(true), spoke: AtomicU32::new(0) })
+        Arc::new(Self {
+            stream,
+            tls,
+            heard: AtomicBool::new(true),
+            paused: AtomicBool::new(false),
+            spoke: AtomicU32::new(0),
+        })
     }
 
     /// Whether there is TLS on it.
@@ -62,9 +73,20 @@ impl Socket {
         }
     }
 
-    /// Whether something was heard since the last call, or nobody listens because the session is [`busy`](Self::busy).
+    /// Whether the session does not read for a while, because of something that it waits for: pings are not missed then, and the
+    /// client is not silent.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// See [`pause`](Self::pause).
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Whether something was heard since the last call.
     pub(super) fn was_heard(&self) -> bool {
-        self.heard.swap(false, Ordering::Relaxed) || self.last_spoke().is_none()
+        self.heard.swap(false, Ordering::Relaxed)
     }
 
     /// Notes when the client has sent a message.
@@ -72,14 +94,9 @@ impl Socket {
         self.spoke.store(at, Ordering::Relaxed);
     }
 
-    /// Notes that the session reads nothing until the next [`spoke`](Self::spoke): the client is not silent meanwhile.
-    pub fn busy(&self) {
-        self.spoke.store(BUSY, Ordering::Relaxed);
-    }
-
-    /// When the client last sent a message, as it was noted, 0 before the first; `None` while the session is busy.
-    pub fn last_spoke(&self) -> Option<u32> {
-        Some(self.spoke.load(Ordering::Relaxed)).filter(|at| *at != BUSY)
+    /// When the client last sent a message, as it was noted; 0 before the first.
+    pub fn last_spoke(&self) -> u32 {
+        self.spoke.load(Ordering::Relaxed)
     }
 
     /// Writes what the kernel takes now, without waiting. The reactor is asked only after the kernel refused. What was not
@@ -144,13 +161,15 @@ pub enum CloseReason {
     GoingAway,
     /// Another life was found under the node's number (1012).
     Restart,
+    /// The handler that served it has failed (1011).
+    Handler,
     /// The connection was taken in, but its handshake did not come to an end.
     Handshake,
 }
 
 impl CloseReason {
     /// Every reason, for a metric that shows zeros from the start.
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 13] = [
         Self::Client,
         Self::Lost,
         Self::Protocol,
@@ -162,6 +181,7 @@ impl CloseReason {
         Self::Gap,
         Self::GoingAway,
         Self::Restart,
+        Self::Handler,
         Self::Handshake,
     ];
 
@@ -179,6 +199,7 @@ impl CloseReason {
             Self::Gap => "gap",
             Self::GoingAway => "going_away",
             Self::Restart => "restart",
+            Self::Handler => "handler_failed",
             Self::Handshake => "handshake",
         }
     }

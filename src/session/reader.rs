@@ -4,6 +4,7 @@
 //! thread share one), no decoder state. What is needed rarely is boxed.
 
 use super::decoder::{Decoder, Event};
+use super::handler::{Hand, Incoming};
 use super::hooks::{Answer, Wanted};
 use super::member::Member;
 use super::steps::{Ending, Rules, Step, Told};
@@ -45,6 +46,8 @@ struct Session {
     member: Member,
     socket: Arc<Socket>,
     decoder: Decoder,
+    /// The handler that has the connection.
+    hand: Option<Box<Hand>>,
 }
 
 /// What one read has brought about, and what has to be waited for because of it.
@@ -69,8 +72,12 @@ struct Work {
 }
 
 /// Serves a connection whose handshake is being answered, until it is over.
-pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = ()> + Send + 'static {
-    let hand_over = Box::pin(take_over(member, upgrade));
+pub(super) fn run(
+    member: Member,
+    upgrade: UpgradeFut,
+    hand: Option<Box<Hand>>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let hand_over = Box::pin(take_over(member, upgrade, hand));
     async {
         let Some((mut session, mut turn)) = hand_over.await else { return };
         loop {
@@ -78,7 +85,12 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
                 Turn::Wait => {}
                 Turn::Work(work) => {
                     // One read's at a time: who sends more than is worked off is not read from.
+                    session.socket.pause(true);
                     turn = Box::pin(session.work(work)).await;
+                    // What it sent meanwhile, its pongs among that, nobody has read.
+                    session.socket.heard();
+                    session.member.sessions().idle.spoke(&session.socket);
+                    session.socket.pause(false);
                     continue;
                 }
                 Turn::Replied(written) => {
@@ -97,7 +109,7 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
 }
 
 /// Takes the TCP stream out of hyper, and reads what the client sent before the handshake was answered.
-async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, Turn)> {
+async fn take_over(mut member: Member, upgrade: UpgradeFut, hand: Option<Box<Hand>>) -> Option<(Session, Turn)> {
     let upgraded = match upgrade.await {
         Ok(websocket) => websocket.into_inner().into_inner(),
         Err(error) => {
@@ -124,7 +136,7 @@ async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, 
         }
     });
     member.attach(socket.clone());
-    let mut session = Session { member, socket, decoder: Decoder::default() };
+    let mut session = Session { member, socket, decoder: Decoder::default(), hand };
     let turn = session.digest(&mut early);
     Some((session, turn))
 }
@@ -163,7 +175,7 @@ impl Session {
         self.socket.heard();
         self.member.sessions().received.inc_by(bytes.len() as u64);
         let (steps, left) = self.decode(bytes);
-        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_))) {
+        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_) | Step::Hand(_))) {
             let rest = BytesMut::from(&bytes[bytes.len() - left..]);
             return Turn::Work(Box::new(Work { steps, rest }));
         }
@@ -172,14 +184,14 @@ impl Session {
             match step {
                 Step::Send(frame) => frames.push(frame),
                 Step::End(ending) => return self.end(frames, ending),
-                Step::Tell(_) | Step::Document(_) => {}
+                Step::Tell(_) | Step::Document(_) | Step::Hand(_) => {}
             }
         }
         self.answer(frames)
     }
 
-    /// What the client's next bytes mean, up to the first message that the application is to be told of, and how many bytes
-    /// come after that.
+    /// What the client's next bytes mean, up to the first message that the application or a handler is to be told of, and how many
+    /// bytes come after that.
     fn decode(&mut self, bytes: &mut [u8]) -> (Vec<Step>, usize) {
         let settings = &self.member.sessions().settings;
         let rules = Rules {
@@ -190,24 +202,35 @@ impl Session {
         };
         let max_message = self.member.sessions().limits.max_message;
         let (mut steps, mut spoke, mut refused) = (Vec::new(), false, None);
+        let hand = self.hand.as_deref();
+        let surfaced = hand.is_some_and(|hand| hand.control);
         let decoded = self.decoder.decode(bytes, max_message, |event| {
             match event {
                 Event::Message(message) => {
                     spoke = true;
-                    refused = rules.message(message, &mut steps).err();
-                    if refused.is_some() || matches!(steps.last(), Some(Step::Tell(_))) {
-                        return ControlFlow::Break(());
+                    if hand.is_some() {
+                        let payload = Bytes::copy_from_slice(message.payload);
+                        steps.push(Step::Hand(Incoming::Message(message.opcode, payload)));
+                    } else {
+                        refused = rules.message(message, &mut steps).err();
                     }
                 }
                 Event::Part => spoke = true,
-                Event::Ping(payload) => steps.push(Step::Send(frame::pong(payload))),
-                Event::Pong => {}
-                Event::Close(close) => {
-                    steps.push(Step::End(Ending::by_client(close)));
-                    return ControlFlow::Break(());
+                Event::Ping(payload) if surfaced => {
+                    steps.push(Step::Hand(Incoming::Ping(Bytes::copy_from_slice(payload))));
                 }
+                Event::Ping(payload) => steps.push(Step::Send(frame::pong(payload))),
+                Event::Pong(payload) if surfaced => {
+                    steps.push(Step::Hand(Incoming::Pong(Bytes::copy_from_slice(payload))));
+                }
+                Event::Pong(_) => {}
+                Event::Close(close) => steps.push(Step::End(Ending::by_client(close))),
             }
-            ControlFlow::Continue(())
+            match steps.last() {
+                Some(Step::Tell(_) | Step::Hand(_) | Step::End(_)) => ControlFlow::Break(()),
+                _ if refused.is_some() => ControlFlow::Break(()),
+                Some(Step::Send(_) | Step::Document(_)) | None => ControlFlow::Continue(()),
+            }
         });
         if spoke {
             self.member.sessions().idle.spoke(&self.socket);
@@ -237,7 +260,6 @@ impl Session {
     async fn work(&mut self, mut work: Box<Work>) -> Turn {
         let mut frames = Vec::new();
         loop {
-            self.socket.busy();
             if let Some(turn) = self.take(std::mem::take(&mut work.steps), &mut frames).await {
                 return turn;
             }
@@ -248,9 +270,6 @@ impl Session {
             work.rest.advance(work.rest.len() - left);
             work.steps = steps;
         }
-        // What it sent meanwhile, its pongs among that, nobody has read.
-        self.socket.heard();
-        self.member.sessions().idle.spoke(&self.socket);
         self.answer(frames)
     }
 
@@ -270,11 +289,15 @@ impl Session {
                         carry_out(documents, self.member.may_join()).await;
                     }
                 }
-                Step::Tell(told) => {
-                    if !frames.is_empty() {
-                        // An error: the connection has ended, as is found out next.
-                        let _ = self.member.send(joined(std::mem::take(frames))).await;
+                Step::Hand(incoming) => {
+                    self.send_now(frames).await;
+                    if let Some(hand) = &self.hand {
+                        // An error: the handler has dropped the connection, which is being closed.
+                        let _ = hand.messages.send(incoming).await;
                     }
+                }
+                Step::Tell(told) => {
+                    self.send_now(frames).await;
                     let Some(answer) = self.tell(told).await else { return Some(Turn::Wait) };
                     frames.extend(answer.replies.iter().map(|text| frame::message(Opcode::Text, text.as_bytes())));
                     if let Some((code, reason)) = answer.close {
@@ -285,6 +308,14 @@ impl Session {
             }
         }
         None
+    }
+
+    /// Sends what was gathered, and waits until the kernel has it.
+    async fn send_now(&self, frames: &mut Vec<Bytes>) {
+        if !frames.is_empty() {
+            // An error: the connection has ended, as is found out next.
+            let _ = self.member.send(joined(std::mem::take(frames))).await;
+        }
     }
 
     /// Tells the application of a message; `None` where the connection has ended.
@@ -307,7 +338,10 @@ impl Session {
 
     /// Ends the stream after the last frames: first our half, then, when the client has ended its own, the rest (RFC 6455,
     /// section 7.1.1). If the hub closed the connection before, its close frame was the last.
-    async fn finish(self, written: oneshot::Receiver<()>) {
+    async fn finish(mut self, written: oneshot::Receiver<()>) {
+        // The handler need not wait for the client to end its half.
+        self.member.tell_handler();
+        self.hand = None;
         if !matches!(timeout(LINGER, written).await, Ok(Ok(()))) {
             return;
         }
@@ -360,7 +394,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_a_small_future() {
-        fn size<A, B, F>(_: impl FnOnce(A, B) -> F) -> usize {
+        fn size<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
             size_of::<F>()
         }
         assert!(size(run) <= 160, "{} bytes", size(run));
