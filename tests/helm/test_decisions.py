@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import unittest
@@ -225,6 +226,20 @@ class Rules(unittest.TestCase):
         self.assertEqual([rule["alert"] for rule in fewer if "alert" in rule], alerts[1:])
         for rule in fewer:
             self.assertEqual(rule.get("labels", {}).get("team"), "push" if "alert" in rule else None)
+
+
+class Watching(unittest.TestCase):
+    def test_nodes_are_told_apart_by_their_pods_and_the_job_is_the_release(self) -> None:
+        for kind, key, endpoints in (("ServiceMonitor", "serviceMonitor", "endpoints"),
+                                     ("PodMonitor", "podMonitor", "podMetricsEndpoints")):
+            spec = render({"metrics": {key: {"enabled": True}}}).one(kind)["spec"]
+            relabelling, = spec[endpoints][0]["relabelings"]
+            self.assertEqual(relabelling, {"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"})
+            self.assertEqual(spec["jobLabel"], "app.kubernetes.io/instance")
+
+    def test_the_dashboard_is_the_project_s(self) -> None:
+        data = render({"metrics": {"dashboard": {"enabled": True}}}).one("ConfigMap", "-dashboard")["data"]
+        self.assertEqual(json.loads(data["demo-carillon.json"]), json.loads((CHART / "files/dashboard.json").read_text()))
 
 
 class Notes(unittest.TestCase):

@@ -63,6 +63,8 @@ class Generated(unittest.TestCase):
             if top in ("config", "secrets") or top not in {each.split(".")[0] for each in values}:
                 continue
             self.assertIn(name, parts)
+        for name in re.findall(r"--set(?:-string)? ([^=\s]+)=", readme):
+            self.assertTrue(name in parts or re.fullmatch(r"secrets\.[A-Z_]+\.value", name), name)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ REFUSED = [
     (REDIS | {"secrets": {"REDIS_URL": {"value": "redis://redis"}}}, "which Redis is it"),
     ({"redis": {"bundled": {"enabled": True, "password": "0123456789abcdef", "existingSecret": "x"}}}, "one of the two"),
     ({"redis": {"bundled": {"enabled": True, "password": "short"}}}, "password"),
+    (REDIS | {"redis": {"bundled": {"image": {"tag": ""}}}}, "needs a tag or a digest"),
     # Times.
     ({"terminationGracePeriodSeconds": 34}, "nodes need 35 s to end in order"),
     ({"terminationGracePeriodSeconds": 60, "drain": {"periodSeconds": 60}}, "nodes need 75 s"),

@@ -215,8 +215,8 @@ class Running(unittest.TestCase):
                 url = f"http://127.0.0.1:{release.ports['http']}/?action=countConnections&token={token}"
                 return '"status": true' in get(url)[1]
 
-            def reload() -> int:
-                return release.process([CARILLON, "reload", "--lang", "en"], env).wait(PATIENCE)
+            def reload(*options: str) -> int:
+                return release.process([CARILLON, "reload", "--lang", "en", *options], env).wait(PATIENCE)
 
             self.assertEqual((opens("old"), opens("new")), (True, False))
             (files / "TOKEN").write_text("new")
@@ -230,6 +230,8 @@ class Running(unittest.TestCase):
             (files / "TOKEN").write_text("other")
             self.assertEqual(reload(), 1)
             self.assertFalse(opens("newest"))
+            self.assertEqual(reload("--token", "new"), 0)
+            eventually(lambda: opens("newest"))
 
     def test_a_node_that_is_stopped_closes_its_sockets_and_ends_in_order(self) -> None:
         with Release({"drain": {"periodSeconds": 1}}) as release:

@@ -19,6 +19,9 @@
 {{- if and .Values.redis.bundled.password .Values.redis.bundled.existingSecret -}}
 {{- fail "both redis.bundled.password and redis.bundled.existingSecret are set: one of the two" -}}
 {{- end -}}
+{{- if not (or .Values.redis.bundled.image.tag .Values.redis.bundled.image.digest) -}}
+{{- fail "redis.bundled.image needs a tag or a digest" -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "carillon.refuseVariables" -}}

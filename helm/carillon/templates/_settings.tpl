@@ -15,9 +15,17 @@
 {{- /* The name of the chart's own Secret. */ -}}
 {{- define "carillon.secretName" -}}{{- include "carillon.fullname" . -}}{{- end -}}
 
+{{- /*
+What everything of the bundled Redis is called. A StatefulSet's name ends up in a label of its pods with a hash behind it, so that
+it may have no more than 52 characters.
+*/ -}}
+{{- define "carillon.redisName" -}}
+{{- printf "%s-redis" (include "carillon.fullname" . | trunc 46 | trimSuffix "-") -}}
+{{- end -}}
+
 {{- /* The Secret of the bundled Redis. */ -}}
 {{- define "carillon.redisSecretName" -}}
-{{- default (printf "%s-redis" (include "carillon.fullname" .)) .Values.redis.bundled.existingSecret -}}
+{{- default (include "carillon.redisName" .) .Values.redis.bundled.existingSecret -}}
 {{- end -}}
 
 {{- /*
