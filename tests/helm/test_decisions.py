@@ -257,6 +257,10 @@ class Notes(unittest.TestCase):
         self.assertIn("wss://push.example.org/live", notes)
         self.assertIn("set config.TRUSTED_PROXIES", notes)
 
+    def test_they_say_that_clients_need_a_token(self) -> None:
+        self.assertIn("clients need a token: auth=", render({"config": {"AUTH_REQUIRED": True}}).notes)
+        self.assertNotIn("clients need a token", render().notes)
+
 
 if __name__ == "__main__":
     unittest.main()
