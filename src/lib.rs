@@ -5,6 +5,7 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`model`] | ids and their spellings, names, audiences, targets, pushes, limits, the one error type: plain values |
+//! | [`release`] | which version and commit this program is |
 //! | [`query`] | the parameters of a URL or form, by PHP's rules |
 //! | [`hub`] | a node's own sockets and the local half of every audience: roster, journal, shards that write |
 //! | [`auth`] | who a connection says it is: tokens, keys, claims |
@@ -64,6 +65,7 @@ pub mod node;
 pub mod operator;
 pub mod peer;
 pub mod query;
+pub mod release;
 pub mod service;
 pub mod session;
 pub mod tls;
