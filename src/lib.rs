@@ -21,7 +21,7 @@
 //! | [`log`] | how log lines look, and their level |
 //! | [`node`] | puts a node together, runs it, drains it, reloads it |
 //! | [`cli`], [`client`] | the command line: its words, and the commands that are clients of a running node |
-//! | [`daemon`] | a node in the background: starting it, its pid file |
+//! | [`daemon`] | a node in the background: starting it, its pid file; what a process tells a service manager |
 //!
 //! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query`,
 //! `auth`, `peer`, `operator` and `tls` are below both; `webhook` keeps `session`'s contract of hooks over `service`; `config` knows the types it fills, `node` knows them all, and nobody
