@@ -1,7 +1,6 @@
 //! Tells the program which commit it is built from: `CARILLON_COMMIT` where that is set, else what git says, else nothing.
 
 #![expect(clippy::disallowed_methods, reason = "the environment of a build is read here, and nowhere else")]
-#![expect(clippy::print_stdout, reason = "what a build script prints is for cargo")]
 
 use std::env;
 use std::path::Path;
