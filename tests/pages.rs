@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What pages name that is another program's variable.
-const OTHERS: [&str; 5] = ["APP_ID", "APP_REDIS", "APP_ROOT", "COMMIT", "GRAFANA_PASSWORD"];
+const OTHERS: [&str; 4] = ["APP_ID", "APP_REDIS", "APP_ROOT", "WEBSOCKET_OPCODE_BINARY"];
 
 macro_rules! pages {
     ($($name:ident: $file:literal),* $(,)?) => {
@@ -41,6 +41,7 @@ pages! {
     coming_from_reactphp_x_websocket_center: "reactphp-x-websocket-center.md",
     coming_from_phippsytech_websocketserver: "phippsytech-websocketserver.md",
     coming_from_mswoole: "mswoole.md",
+    coming_from_swoole_s_coroutines: "swoole-coroutine-websocket.md",
 }
 
 /// The README, the list of changes, and every page under `docs/`.
@@ -77,6 +78,22 @@ fn anchors(page: &str) -> BTreeSet<String> {
         }
     }
     anchors
+}
+
+#[test]
+fn code_in_rust_on_pages_is_that_of_an_example() {
+    let examples: Vec<String> = fs::read_dir(Path::new(ROOT).join("examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for path in all_pages().into_iter().skip(2) {
+        let page = fs::read_to_string(&path).unwrap();
+        for code in page.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            assert!(examples.iter().any(|example| example.contains(code)), "{}:\n{code}", path.display());
+        }
+    }
 }
 
 #[test]

@@ -90,6 +90,8 @@ impl Story {
         }
         text = text.replace(CERTIFICATE, &self.certificates.path("server.pem"));
         text = text.replace(KEY, &self.certificates.path("server.key")).replace(HOST, "127.0.0.1");
+        // Cargo has built them along with the tests.
+        text = text.replace("cargo run --example ", &format!("{}/examples/", programs().display()));
         for (of_page, own) in &self.ports {
             text = with_port(&text, of_page, *own);
         }
@@ -98,8 +100,7 @@ impl Story {
 
     /// A shell with the program in its path.
     fn shell(&self, text: &str) -> Command {
-        let program = Path::new(env!("CARGO_BIN_EXE_carillon")).parent().expect("a directory");
-        let mut path = OsString::from(program);
+        let mut path = OsString::from(programs());
         path.push(":");
         path.push(env::var_os("PATH").expect("a path"));
         let mut command = Command::new("bash");
@@ -175,6 +176,11 @@ impl Story {
         })
         .await;
     }
+}
+
+/// Where the program is.
+fn programs() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_carillon")).parent().expect("a directory")
 }
 
 /// The text with another port wherever this one stands behind a colon or an option `-p`.
