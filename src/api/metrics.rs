@@ -5,6 +5,7 @@
 
 use super::answer::{self, Answer, Content};
 use super::health::Health;
+use crate::release;
 use crate::service::Service;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -106,8 +107,7 @@ impl Metrics {
             &["version", "commit"],
         )?;
         registry.register(Box::new(build.clone()))?;
-        let commit = option_env!("CARILLON_COMMIT").unwrap_or("unknown");
-        build.with_label_values(&[env!("CARGO_PKG_VERSION"), commit]).set(1);
+        build.with_label_values(&[release::VERSION, release::COMMIT.unwrap_or("unknown")]).set(1);
         Ok(Self {
             ready: gauge(registry, "carillon_ready", "1 where /readyz says so, else 0.")?,
             draining: gauge(registry, "carillon_draining", "1 from the order to stop to the end, else 0.")?,

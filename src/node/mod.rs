@@ -123,7 +123,8 @@ impl Node {
             http = self.http_address.map(tracing::field::display),
             manager = self.manager_address.map(tracing::field::display),
             node = %id,
-            version = env!("CARGO_PKG_VERSION"),
+            version = crate::release::VERSION,
+            commit = crate::release::COMMIT,
             state = if self.config.redis.is_some() { "redis" } else { "embedded" },
             "listening"
         );
