@@ -18,6 +18,7 @@ use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
 use crate::tls::Certificate;
 use crate::webhook::{OwedSink, Secret, Webhook, WebhookConfig, WebhookMetrics};
 use http_body_util::BodyExt;
+use prometheus::IntGauge;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -96,6 +97,7 @@ pub struct Node {
     webhook: Option<Arc<Webhook>>,
     sessions: Arc<Sessions>,
     certificate: Option<Arc<Certificate>>,
+    last_reload_successful: IntGauge,
     log: Option<LogLevel>,
     /// What the node waits for when it stops.
     tasks: JoinSet<()>,
@@ -214,6 +216,13 @@ impl Node {
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
 
+        let last_reload_successful = IntGauge::new(
+            "carillon_config_last_reload_successful",
+            "1 where the last reload was taken over, or there was none; 0 where it was refused because of a fault.",
+        )?;
+        last_reload_successful.set(1);
+        registry.register(Box::new(last_reload_successful.clone()))?;
+
         let mut tasks = JoinSet::new();
         let mut background = JoinSet::new();
         if let Some(certificate) = certificate.clone() {
@@ -255,6 +264,7 @@ impl Node {
             webhook,
             sessions,
             certificate,
+            last_reload_successful,
             log,
             tasks,
             _background: background,
@@ -303,11 +313,16 @@ impl Node {
 
     /// Reads the environment's files again, and takes over what can change while the node runs.
     fn reload(&self) {
+        self.last_reload_successful.set(i64::from(self.take_over_fresh()));
+    }
+
+    /// Whether it was taken over; nothing is where something has a fault.
+    fn take_over_fresh(&self) -> bool {
         let fresh = match Config::from_env() {
             Ok(config) => config.reloadable,
             Err(faults) => {
                 tracing::error!(%faults, "configuration not reloaded: it has faults, everything stays as it is");
-                return;
+                return false;
             }
         };
         let Secrets { api, metrics } = self.secrets.borrow().clone();
@@ -319,13 +334,13 @@ impl Node {
                 "configuration not reloaded: a token, a key or PRIVATE_CHANNELS was set and is gone, which would open what it \
                  guards to everybody; a file that is being written may be empty for a moment, else restart without it"
             );
-            return;
+            return false;
         }
         if fresh.webhook_secret.is_none() && self.webhook_secret.borrow().is_some() {
             tracing::error!(
                 "configuration not reloaded: WEBHOOK_SECRET is gone, so requests would not be signed any more"
             );
-            return;
+            return false;
         }
         if let Some(log) = &self.log
             && let Err(error) = log.set(&fresh.log)
@@ -346,6 +361,7 @@ impl Node {
         let cors = take_over(&self.cors_origins, fresh.cors_origins);
         let changed = secrets || sign_in || origins || cors || webhook;
         tracing::info!(changed, "configuration read again");
+        true
     }
 
     /// Not ready but still accepting for `DRAIN_DELAY`; then nobody new, and everybody closed over `DRAIN_PERIOD`; then
