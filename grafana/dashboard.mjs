@@ -223,7 +223,7 @@ const row = (title, inside, { folded = false } = {}) => ({ id: ++panels, title, 
 
 const QUESTIONS = [
   row('At a glance', [
-    stat('Nodes', 'Nodes that Prometheus scrapes, those of them that are ready, and those that stop. Fewer ready than there are: see "Is a drain going on?", then /readyz of the node that is not ready.', [
+    stat('Nodes now', 'Nodes that Prometheus scrapes, those of them that are ready, and those that stop. Fewer ready than there are: see "Is a drain going on?", then /readyz of the node that is not ready.', [
       [`count(${of('up')})`, 'scraped'],
       [`sum(${of('carillon_ready')})`, 'ready'],
       [`sum(${of('carillon_draining')})`, 'stopping'],
@@ -263,7 +263,7 @@ const QUESTIONS = [
     graph('Pushes, by interface', 'Pushes that the bus took, a second. actions and events are the HTTP APIs, device the unix socket and its clients, webhook the answers of the application, operator "say".', [[rate('carillon_pushes_total', 'dialect'), '{{dialect}}']], { unit: 'cps', stacked: true }),
     graph('Pushes, by target', 'Whom they were for. Many to "all" cost most: each goes to every socket of every node.', [[rate('carillon_pushes_total', 'target'), '{{target}}']], { unit: 'cps', stacked: true }),
     graph('Pushes refused', 'What backends were told no for, a second. unavailable: Redis. no_answer: the node that has the connection is late. unknown_connection: it has gone, which is normal. limit: longer than MAX_PUSH.', [[rate('carillon_pushes_refused_total', 'reason'), '{{reason}}']], { unit: 'cps' }),
-    graph('Deliveries', 'Messages given to sockets by each node, a second. Pushes without deliveries: nobody is there for them ("Found nobody").', [[rate('carillon_deliveries_total', 'instance'), '{{instance}}']], { unit: 'cps', stacked: true }),
+    graph('Deliveries, by node', 'Messages given to sockets by each node, a second. Pushes without deliveries: nobody is there for them ("Found nobody").', [[rate('carillon_deliveries_total', 'instance'), '{{instance}}']], { unit: 'cps', stacked: true }),
     graph('Found members, found nobody', 'Pushes to an audience, as each node met them: with members here, or without. A node that nobody listens at gets none of the pushes, so misses are few; many mean that backends push to names that nobody has, on their own nodes.', [
       [rate('carillon_audience_hits_total'), 'found members'],
       [rate('carillon_audience_misses_total'), 'found nobody'],
@@ -384,7 +384,7 @@ const QUESTIONS = [
     graph('Webhook calls', 'Requests to the application, by what became of them, a second. unreachable: WEBHOOK_URL or the network. status: its log. timeout: slower than WEBHOOK_TIMEOUT. overflow: more than WEBHOOK_QUEUE waited. garbage, too_long: its answers.', [[rate('carillon_webhook_calls_total', 'outcome'), '{{outcome}}']], { unit: 'cps', stacked: true }),
     graph('Webhook calls, by event', 'The same by what was told. Many closes and few opens: closes are sent again.', [[rate('carillon_webhook_calls_total', 'event'), '{{event}}']], { unit: 'cps', stacked: true }),
     graph('Webhook, 99 %', 'From an event to its answer, waiting for its turn included. A client waits so long for its handshake (open).', [[quantile(0.99, 'carillon_webhook_seconds', 'event'), '{{event}}']], { unit: 's', line: 1 }),
-    graph('Webhook calls under way', 'Of each node; at WEBHOOK_CONCURRENCY further events wait.', [[sum('instance', of('carillon_webhook_in_flight')), '{{instance}}']]),
+    graph('Webhook calls under way', 'Requests that the application has not answered yet; at WEBHOOK_CONCURRENCY further events of that node wait.', [[sum('instance', of('carillon_webhook_in_flight')), '{{instance}}']]),
     graph('Operations', "What was done of what the application's answers asked for, a second. nobody: the connection had gone. wrong: it can't be read. failed: Redis. late: beyond WEBHOOK_TIMEOUT. The log names them.", [[rate('carillon_webhook_operations_total', 'outcome'), '{{outcome}}']], { unit: 'cps' }),
     graph('Closes that wait, closes given up', 'Ends of connections that the application has not heard of yet, and those that it never will, by reason. Given up: have it compare what it knows with getConnections.', [
       [sum('instance', of('carillon_webhook_closes_waiting')), 'waiting, {{instance}}'],
