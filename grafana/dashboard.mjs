@@ -156,7 +156,7 @@ const graph = (title, description, queries, { unit = 'short', stacked = false, l
 
 /** What each node was when. */
 const states = (title, description, query, mappings, { w = 12 } = {}) =>
-  panel('state-timeline', title, description, [target(query, 0)], {
+  panel('state-timeline', title, description, [target([query, '{{instance}}'], 0)], {
     w,
     h: 8,
     options: {

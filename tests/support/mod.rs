@@ -5,6 +5,7 @@
 //! - [`backend`] is an application that nodes tell of connections.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
 //! - [`tokens`] makes the tokens that clients sign in with.
+//! - [`prometheus`] scrapes them; [`promql`] reads its expressions.
 //! - [`certificates`] signs what TLS needs; [`resp`] looks into Redis; [`eventually`] is the only place where a test waits.
 //!
 //! A test owns everything it starts: what it drops is killed, and its logs are printed if the test fails.
@@ -28,6 +29,8 @@ pub mod fleet;
 pub mod http;
 pub mod node;
 pub mod php;
+pub mod prometheus;
+pub mod promql;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
