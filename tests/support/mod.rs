@@ -2,6 +2,7 @@
 //!
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
+//! - [`balancer`] runs nginx or haproxy in front of nodes.
 //! - [`backend`] is an application that nodes tell of connections.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
 //! - [`tokens`] makes the tokens that clients sign in with.
@@ -20,6 +21,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod balancer;
 pub mod census;
 pub mod certificates;
 pub mod device;
