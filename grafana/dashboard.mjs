@@ -190,17 +190,20 @@ const heat = (title, description, histogram, { w = 8 } = {}) =>
     defaults: { custom: { hideFrom: { legend: false, tooltip: false, viz: false } } },
   });
 
-/** A table with a line for each node; a column is a title, a query by instance, and how it looks. */
+/** A table with a line for each node; a column is a title, a query by instance, and how it looks. A query without a title is
+ *  there for its labels, each of which is a column. */
 const nodes = (title, description, columns) => {
   const letter = (index) => String.fromCharCode(65 + index);
   const byName = (name, properties) => ({ matcher: { id: 'byName', options: name }, properties });
-  const names = Object.fromEntries(columns.map(([name], index) => [`Value #${letter(index)}`, name]));
+  const values = columns.map(([name], index) => [`Value #${letter(index)}`, name]);
+  const names = Object.fromEntries(values.filter(([, name]) => name !== null));
+  const hidden = Object.fromEntries(values.filter(([, name]) => name === null).map(([value]) => [value, true]));
   return panel('table', title, description, columns.map(([, expr], index) => target([expr, ''], index, { ...instant, format: 'table' })), {
     w: 24,
     h: 9,
     options: { showHeader: true, cellHeight: 'sm', sortBy: [{ displayName: 'node', desc: false }] },
     defaults: { noValue: '-', color: { mode: 'thresholds' }, thresholds: PLAIN, custom: { align: 'auto', cellOptions: { type: 'auto' }, inspect: false } },
-    overrides: columns.map(([name, , { unit = 'short', thresholds, mappings } = {}]) =>
+    overrides: columns.filter(([name]) => name !== null).map(([name, , { unit = 'short', thresholds, mappings } = {}]) =>
       byName(name, [
         { id: 'unit', value: unit },
         ...(mappings ? [{ id: 'mappings', value: mappings }] : []),
@@ -211,7 +214,7 @@ const nodes = (title, description, columns) => {
     // One frame a query, made one table: their lines are of one moment and of the same nodes.
     transformations: [
       { id: 'merge', options: {} },
-      { id: 'organize', options: { excludeByName: { Time: true }, indexByName: {}, includeByName: {}, renameByName: { ...names, instance: 'node' } } },
+      { id: 'organize', options: { excludeByName: { Time: true, ...hidden }, indexByName: {}, includeByName: {}, renameByName: { ...names, instance: 'node' } } },
     ],
   });
 };
@@ -350,7 +353,7 @@ const QUESTIONS = [
 
   row('Which node?', [
     nodes('Nodes', 'A line for each node. Look for the one that differs: another version, the only late one, most unsent bytes, near a limit, started a moment ago.', [
-      ['version', `group by (instance, version, commit) (${of('carillon_build_info')})`],
+      [null, `group by (instance, version, commit) (${of('carillon_build_info')})`],
       ['state', `max by (instance) (${NODE_STATE})`, { mappings: NODE_STATES }],
       ['Redis', `max by (instance) (${of('carillon_redis_state')})`, { mappings: REDIS_STATES }],
       ['connections', sum('instance', of('carillon_connections_open'))],
