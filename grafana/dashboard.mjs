@@ -380,7 +380,7 @@ const QUESTIONS = [
       [sum('instance', of('carillon_tasks')), 'tasks, {{instance}}'],
       [sum('instance', of('process_threads')), 'threads, {{instance}}'],
     ]),
-    graph('Reloads', '1 while the last reload of the configuration was taken over. 0: the log names the faults; everything is as before.', [[`min by (instance) (${of('carillon_config_last_reload_successful')})`, '{{instance}}']], { max: 1 }),
+    graph('Reloads', '1 while the last reload of the configuration was done. 0: it had a fault, which the log names; what was refused is as before.', [[`min by (instance) (${of('carillon_config_last_reload_successful')})`, '{{instance}}']], { max: 1 }),
   ]),
 
   row('Webhooks', [

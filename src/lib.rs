@@ -10,6 +10,7 @@
 //! | [`auth`] | who a connection says it is: tokens, keys, claims |
 //! | [`operator`] | what an operator can tell a node, and the words in which it is answered |
 //! | [`peer`] | where clients are behind proxies: whose word counts, what they say, how many connections each address has |
+//! | `accept` | what is done where a listener can't accept; for all three kinds of them |
 //! | [`session`] | a WebSocket from its handshake to its end: decoding, profiles' rules, violations |
 //! | [`cluster`] | the contract of directory and bus; `embedded` and `redis` keep it |
 //! | [`service`] | every operation that the interfaces offer, once |
@@ -50,6 +51,7 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+mod accept;
 pub mod api;
 pub mod auth;
 pub mod cli;

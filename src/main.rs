@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Some(Command::Client(command)) => client::run(&command),
         Some(Command::Config { markdown }) => client::print(&config::table(markdown)),
         Some(Command::Start(start)) if start.daemon => daemon::launch(&start),
-        Some(Command::Start(start)) => serve(start.pid_file.as_deref(), start.detached),
+        Some(Command::Start(start)) => serve(start.pid_file(), start.detached),
         Some(Command::Serve) | None => serve(None, false),
     }
 }
@@ -102,16 +102,16 @@ async fn run(config: Config, log: log::LogLevel, detached: bool) -> Result<(), S
 /// The way for orders. SIGTERM and SIGINT stop, SIGHUP reloads.
 fn orders() -> std::io::Result<(mpsc::Sender<Order>, mpsc::Receiver<Order>)> {
     let (sender, receiver) = mpsc::channel(ORDERS);
-    let kinds = [
-        (SignalKind::terminate(), Order::Stop),
-        (SignalKind::interrupt(), Order::Stop),
-        (SignalKind::hangup(), Order::Reload),
+    let kinds: [(SignalKind, fn() -> Order); 3] = [
+        (SignalKind::terminate(), || Order::Terminate),
+        (SignalKind::interrupt(), || Order::Terminate),
+        (SignalKind::hangup(), || Order::Reload(None)),
     ];
     for (kind, order) in kinds {
         let (mut signals, sender) = (signal(kind)?, sender.clone());
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                if sender.send(order).await.is_err() {
+                if sender.send(order()).await.is_err() {
                     return;
                 }
             }

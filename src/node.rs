@@ -9,8 +9,9 @@ use crate::config::Config;
 use crate::hub::{CloseReason, Hub};
 use crate::log::LogLevel;
 use crate::model::{NodeCounters, NodeId};
-use crate::operator::Order;
+use crate::operator::{LastReload, Order, Reloaded};
 use crate::service::Service;
+use crate::session::handler::Routes;
 use crate::session::hooks::Hooks;
 use crate::session::origins::AllowedOrigins;
 use crate::session::sign_in::SignIn;
@@ -18,7 +19,6 @@ use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
 use crate::tls::Certificate;
 use crate::webhook::{OwedSink, Secret, Webhook, WebhookConfig, WebhookMetrics};
 use http_body_util::BodyExt;
-use prometheus::IntGauge;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -97,7 +97,7 @@ pub struct Node {
     webhook: Option<Arc<Webhook>>,
     sessions: Arc<Sessions>,
     certificate: Option<Arc<Certificate>>,
-    last_reload_successful: IntGauge,
+    last_reload: LastReload,
     log: Option<LogLevel>,
     /// What the node waits for when it stops.
     tasks: JoinSet<()>,
@@ -202,6 +202,7 @@ impl Node {
         let settings = session::Settings {
             tls: certificate.clone(),
             profiles: config.profiles.clone(),
+            routes: Routes::default(),
             peers,
             allowed_origins: current_origins,
             sign_in: current_sign_in,
@@ -215,13 +216,7 @@ impl Node {
             closed: ws_closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
-
-        let last_reload_successful = IntGauge::new(
-            "carillon_config_last_reload_successful",
-            "1 where the last reload was taken over, or there was none; 0 where it was refused because of a fault.",
-        )?;
-        last_reload_successful.set(1);
-        registry.register(Box::new(last_reload_successful.clone()))?;
+        let last_reload = LastReload::new(&registry)?;
 
         let mut tasks = JoinSet::new();
         let mut background = JoinSet::new();
@@ -264,7 +259,7 @@ impl Node {
             webhook,
             sessions,
             certificate,
-            last_reload_successful,
+            last_reload,
             log,
             tasks,
             _background: background,
@@ -298,70 +293,81 @@ impl Node {
         );
     }
 
-    /// Runs until it is told to stop and has drained, or is told so twice. Without anybody who could give orders
+    /// Runs until it is told to stop and has drained, or two signals have told it so. Without anybody who could give orders
     /// (the sender is gone) it stops as well.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        while let Some(Order::Reload) = orders.recv().await {
-            self.reload();
-        }
-        let again = async { while !matches!(orders.recv().await, Some(Order::Stop)) {} };
-        tokio::select! {
-            () = self.drain() => tracing::info!("stopped"),
-            () = again => tracing::warn!("told to stop a second time: stopping at once, connections are cut off"),
-        }
-    }
-
-    /// Reads the environment's files again, and takes over what can change while the node runs.
-    fn reload(&self) {
-        self.last_reload_successful.set(i64::from(self.take_over_fresh()));
-    }
-
-    /// Whether it was taken over; nothing is where something has a fault.
-    fn take_over_fresh(&self) -> bool {
-        let fresh = match Config::from_env() {
-            Ok(config) => config.reloadable,
-            Err(faults) => {
-                tracing::error!(%faults, "configuration not reloaded: it has faults, everything stays as it is");
-                return false;
+        let mut signalled = loop {
+            match orders.recv().await {
+                Some(Order::Reload(waiting)) => {
+                    let reloaded = self.reload();
+                    self.last_reload.was(&reloaded);
+                    if let Err(why) = &reloaded {
+                        tracing::error!("configuration not reloaded: {why}");
+                    }
+                    // An error: whoever waited has gone.
+                    let _ = waiting.map(|waiting| waiting.send(reloaded));
+                }
+                Some(Order::Terminate) => break true,
+                Some(Order::Stop) | None => break false,
             }
         };
+        let again = async {
+            loop {
+                match orders.recv().await {
+                    Some(Order::Terminate) if signalled => return,
+                    Some(Order::Terminate) => {
+                        signalled = true;
+                        tracing::info!("told to stop by a signal too: draining goes on, another one ends it at once");
+                    }
+                    // A reload is dropped: whoever waits for it hears that it is not done.
+                    Some(Order::Stop | Order::Reload(_)) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            () = self.drain() => tracing::info!("stopped"),
+            () = again => tracing::warn!("told to stop by a second signal: stopping at once, connections are cut off"),
+        }
+    }
+
+    /// Reads the environment's files again, and takes over what can change while the node runs: all of it or, where it has
+    /// faults, nothing. Only the certificate is taken or refused by itself, as it is when its files change.
+    fn reload(&self) -> Reloaded {
+        let fresh = Config::from_env()
+            .map_err(|faults| format!("it has faults, everything stays as it is: {faults}"))?
+            .reloadable;
         let Secrets { api, metrics } = self.secrets.borrow().clone();
         if (fresh.secrets.api.is_open() && !api.is_open())
             || (fresh.secrets.metrics.is_open() && !metrics.is_open())
             || self.sign_in.borrow().would_open(&fresh.sign_in)
         {
-            tracing::error!(
-                "configuration not reloaded: a token, a key or PRIVATE_CHANNELS was set and is gone, which would open what it \
-                 guards to everybody; a file that is being written may be empty for a moment, else restart without it"
-            );
-            return false;
+            return Err("a token, a key or PRIVATE_CHANNELS was set and is gone, which would open what it guards to everybody; \
+                        a file that is being written may be empty for a moment, else restart without it"
+                .to_owned());
         }
         if fresh.webhook_secret.is_none() && self.webhook_secret.borrow().is_some() {
-            tracing::error!(
-                "configuration not reloaded: WEBHOOK_SECRET is gone, so requests would not be signed any more"
-            );
-            return false;
+            return Err("WEBHOOK_SECRET is gone, so requests would not be signed any more".to_owned());
         }
-        if let Some(log) = &self.log
-            && let Err(error) = log.set(&fresh.log)
-        {
-            tracing::error!(%error, "log level not changed");
+        if let Some(log) = &self.log {
+            log.set(&fresh.log).map_err(|error| error.to_string())?;
         }
         let webhook = take_over(&self.webhook_secret, fresh.webhook_secret);
-        match (&self.certificate, fresh.tls) {
-            (Some(certificate), Some(sources)) => certificate.reload(sources),
-            (None, None) => {}
-            (Some(_), None) | (None, Some(_)) => {
-                tracing::error!("whether there is TLS is not changed: that takes a restart");
-            }
-        }
         let secrets = take_over(&self.secrets, fresh.secrets);
         let sign_in = take_over(&self.sign_in, fresh.sign_in);
         let origins = take_over(&self.allowed_origins, fresh.allowed_origins);
         let cors = take_over(&self.cors_origins, fresh.cors_origins);
         let changed = secrets || sign_in || origins || cors || webhook;
         tracing::info!(changed, "configuration read again");
-        true
+        match (&self.certificate, fresh.tls) {
+            (Some(certificate), Some(sources)) => certificate.reload(sources).map_err(|why| {
+                format!("all but the tls certificate is taken over, the one before stays in use: {why}")
+            }),
+            (None, None) => Ok(()),
+            (Some(_), None) | (None, Some(_)) => {
+                Err("all is taken over but whether there is TLS, which takes a restart".to_owned())
+            }
+        }
     }
 
     /// Not ready but still accepting for `DRAIN_DELAY`; then nobody new, and everybody closed over `DRAIN_PERIOD`; then

@@ -120,10 +120,45 @@ async fn the_proxy_protocol_names_the_client_on_both_ports() {
     ] {
         assert_eq!(taken_for(node.ws(), PROXY, before, lines).await, wanted, "{before:?}");
     }
+    // However it is cut into pieces on its way.
+    for before in [&version_1[..], &version_2([192, 0, 2, 1])] {
+        let mut raw = Raw::connect_from(ip(PROXY), node.http()).await;
+        for byte in [before, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"].concat() {
+            raw.send(&[byte]).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(raw.answer().await.unwrap().status, 200, "{before:?}");
+    }
     let mut http = Raw::connect_from(ip(PROXY), node.http()).await;
     http.send(&version_2([192, 0, 2, 1])).await;
     http.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(http.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_client_whose_proxy_does_not_know_it_is_not_believed() {
+    let node = telling(&[("PROXY_PROTOCOL", "true")]).await;
+    let unix = [b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\xd8", &[b'x'; 216][..]].concat();
+    let unspecified = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0";
+    for before in [&b"PROXY UNKNOWN\r\n"[..], &unix, unspecified] {
+        let forged = "X-Real-IP: 6.6.6.6\r\nX-Forwarded-For: 6.6.6.6\r\n";
+        assert_eq!(taken_for(node.ws(), PROXY, before, forged).await, PROXY, "{before:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_client_of_a_proxy_is_an_operator_of_this_machine() {
+    // Its address may be the proxy's own loopback, on whichever machine that is.
+    let node = Node::start(&[("TRUSTED_PROXIES", PROXY), ("PROXY_PROTOCOL", "true")]).await;
+    let named = version_2([127, 0, 0, 1]);
+    for before in [&b"PROXY TCP4 127.0.0.1 127.0.0.1 4660 80\r\n"[..], b"PROXY UNKNOWN\r\n", &named] {
+        let mut raw = Raw::connect_from(ip(PROXY), node.http()).await;
+        raw.send(&[before, b"POST /admin/status HTTP/1.1\r\nHost: x\r\n\r\n"].concat()).await;
+        assert_eq!(raw.answer().await.unwrap().status, 401, "{before:?}");
+    }
+    let mut raw = Raw::connect_from(ip(STRANGER), node.http()).await;
+    raw.send(b"POST /admin/status HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(raw.answer().await.unwrap().status, 200);
 }
 
 #[tokio::test]

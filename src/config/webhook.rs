@@ -115,7 +115,7 @@ pub(super) fn idle_timeouts(
     Profile::ALL.map(|profile| {
         let default = match profile {
             Profile::Method => METHOD_IDLE_TIMEOUT,
-            Profile::Channel | Profile::Center | Profile::Device => Duration::ZERO,
+            Profile::Channel | Profile::Center | Profile::Device | Profile::Handler => Duration::ZERO,
         };
         let own = of_profile(name, profile);
         let value = values.get(&own).cloned();

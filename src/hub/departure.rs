@@ -67,6 +67,18 @@ impl End {
     }
 }
 
+/// What becomes of a connection's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Watch {
+    /// Nothing.
+    #[default]
+    No,
+    /// It is there for [`Hub::departed`].
+    Here,
+    /// The directory keeps it as well, until [`Hub::told`].
+    Kept,
+}
+
 /// The watched connections by their counters. An entry goes when its session takes it, so there are no more than the hub
 /// holds connections.
 #[derive(Default)]
@@ -77,29 +89,38 @@ pub(super) struct Departures {
 }
 
 enum Watched {
-    /// It is here; with the close frame that its session says will end it.
-    Here(Option<Box<(u16, String)>>),
+    /// It is here; with the close frame that its session says will end it. `kept` by the directory as well.
+    Here {
+        announced: Option<Box<(u16, String)>>,
+        kept: bool,
+    },
     Gone(Box<Departure>),
 }
 
 impl Departures {
-    pub(super) fn watch(&mut self, counter: u32) {
-        self.watched.insert(counter, Watched::Here(None));
+    pub(super) fn watch(&mut self, counter: u32, watch: Watch) {
+        let kept = match watch {
+            Watch::No => return,
+            Watch::Here => false,
+            Watch::Kept => true,
+        };
+        self.watched.insert(counter, Watched::Here { announced: None, kept });
     }
 
-    pub(super) fn watches(&self, counter: u32) -> bool {
-        self.watched.contains_key(&counter)
+    /// Whether the directory keeps the connection's end.
+    pub(super) fn keeps(&self, counter: u32) -> bool {
+        matches!(self.watched.get(&counter), Some(Watched::Here { kept: true, .. }))
     }
 
     fn announce(&mut self, counter: u32, code: u16, reason: &str) {
-        if let Some(Watched::Here(frame)) = self.watched.get_mut(&counter) {
-            *frame = Some(Box::new((code, reason.to_owned())));
+        if let Some(Watched::Here { announced, .. }) = self.watched.get_mut(&counter) {
+            *announced = Some(Box::new((code, reason.to_owned())));
         }
     }
 
     fn take(&mut self, counter: u32) -> Option<Departure> {
         match self.watched.remove(&counter)? {
-            Watched::Here(_) => None,
+            Watched::Here { .. } => None,
             Watched::Gone(departure) => Some(*departure),
         }
     }
@@ -124,7 +145,8 @@ impl Roster {
 
     /// Notes how a watched connection ends, before it is taken out.
     pub(super) fn departs(&mut self, counter: u32, reason: CloseReason, command: Option<&Command>) {
-        let Some(Watched::Here(announced)) = self.departures.watched.get_mut(&counter) else { return };
+        let Some(Watched::Here { announced, kept }) = self.departures.watched.get_mut(&counter) else { return };
+        let kept = *kept;
         let frame = match (announced.take(), command) {
             (Some(announced), _) => Some(*announced),
             (None, Some(Command::Close { frame, .. })) => frame::read_close(frame),
@@ -132,7 +154,8 @@ impl Roster {
         };
         let Some(portrait) = self.portrait(counter) else { return };
         let end = End::now(reason, frame);
-        if self.journal.is_some()
+        if kept
+            && self.journal.is_some()
             && let Ok(ended) = serde_json::to_string(&end)
         {
             self.departures.untold.insert(counter, with_member(&portrait.details, "ended", &ended).into());
@@ -190,10 +213,10 @@ mod tests {
         hub
     }
 
-    fn open(hub: &Hub, watched: bool) -> ConnectionId {
+    fn open(hub: &Hub, watch: Watch) -> ConnectionId {
         let name = |name: &str| Name::new(name).unwrap();
         let audiences = vec![Audience::channel(name("b")), Audience::channel(name("a")), Audience::user(name("7"))];
-        hub.open(Opening { details: "{}".into(), audiences, watched, ..Opening::default() }, |_| Vec::new()).unwrap()
+        hub.open(Opening { details: "{}".into(), audiences, watch, ..Opening::default() }, |_| Vec::new()).unwrap()
     }
 
     fn changes(hub: &Hub) -> Vec<Change> {
@@ -213,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_watched_connection_is_kept_until_it_is_told() {
         let hub = hub();
-        let id = open(&hub, true);
+        let id = open(&hub, Watch::Kept);
         let opened = changes(&hub);
         let last = opened.iter().rev().find_map(|change| match change {
             Change::Described { details, .. } => Some(details.to_string()),
@@ -236,10 +259,14 @@ mod tests {
     #[tokio::test]
     async fn of_other_connections_nothing_is_kept() {
         let hub = hub();
-        let id = open(&hub, false);
+        let id = open(&hub, Watch::No);
         hub.close(id, 4000, "bye");
         assert_eq!(untold(&changes(&hub)), None);
         assert_eq!(hub.departed(id), None);
+        let id = open(&hub, Watch::Here);
+        hub.close(id, 4000, "bye");
+        assert_eq!(untold(&changes(&hub)), None);
+        assert_eq!(hub.departed(id).unwrap().end.code, 4000);
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub(super) enum Event<'a> {
     Message(Message<'a>),
     /// It wants a pong with this payload.
     Ping(&'a [u8]),
-    /// It answered a ping, or sent a pong nobody had asked for.
-    Pong,
+    /// It answered a ping, or sent a pong nobody had asked for, with this payload.
+    Pong(&'a [u8]),
     /// It closes; with its code and reason where it gave a code. Nothing that follows counts.
     Close(Option<(u16, &'a str)>),
 }
@@ -193,7 +193,7 @@ fn control_event(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, Violation>
     match opcode {
         OpCode::Ping => Ok(Event::Ping(payload)),
         OpCode::Close => close_code(payload).map(Event::Close),
-        OpCode::Pong | OpCode::Continuation | OpCode::Text | OpCode::Binary => Ok(Event::Pong),
+        OpCode::Pong | OpCode::Continuation | OpCode::Text | OpCode::Binary => Ok(Event::Pong(payload)),
     }
 }
 

@@ -51,7 +51,7 @@ fn seen<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
                 }
                 Event::Message(Message { opcode: Opcode::Binary, payload }) => Seen::Binary(payload.to_vec()),
                 Event::Ping(payload) => Seen::Ping(payload.to_vec()),
-                Event::Pong => Seen::Pong,
+                Event::Pong(_) => Seen::Pong,
                 Event::Close(close) => Seen::Close(close.map(|(code, _)| code)),
             });
             if matches!(events.last(), Some(Seen::Close(_))) {

@@ -9,6 +9,7 @@
 //! | `decoder`, `frame`, `message` | a client's bytes as events: bytes first, frames after |
 //! | `details` | what the directory is told of a connection, its connect query without tokens |
 //! | `device` | the stable id that a device may bring, and documents that it may send |
+//! | [`handler`] | connections that a program's own code serves |
 //! | [`hooks`] | what an application elsewhere is told of connections, and what it may answer |
 //! | `steps`, `method` | what a client's bytes bring about, in order; the rules of the profile `method` |
 //! | `idle` | clients that are silent for too long |
@@ -26,6 +27,7 @@ mod decoder;
 mod details;
 mod device;
 mod frame;
+pub mod handler;
 pub mod handshake;
 mod heartbeats;
 pub mod hooks;
@@ -49,6 +51,7 @@ use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
 use crate::peer::{Peers, Places};
 use crate::tls::Certificate;
+use handler::Routes;
 use heartbeats::Heartbeats;
 use hooks::{Hooks, Wanted};
 use idle::Idle;
@@ -85,6 +88,8 @@ pub struct Settings {
     /// Who answers requests on the WebSocket port that are no handshake, where the path's profile is `center`; none: they are
     /// refused as everywhere else.
     pub plain_http: Option<PlainHttp>,
+    /// Which path leads to which handler; without any, profiles decide alone.
+    pub routes: Routes,
     /// What clients of each profile are sent again and again.
     pub heartbeats: ProfileHeartbeats,
     /// Who carries out the documents that clients of the profile `device` send; none: they are ignored.

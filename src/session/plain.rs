@@ -29,14 +29,18 @@ pub type PlainHttp = Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'sta
 impl Sessions {
     /// Whoever answers this request, if it is no handshake and is not to be refused as one.
     pub(super) fn plain_http<B>(&self, request: &Request<B>) -> Option<&PlainHttp> {
+        let (path, is_handshake) = (request.uri().path(), is_upgrade_request(request));
+        if let Some(handler) = self.settings.routes.plain(path, is_handshake) {
+            return Some(handler);
+        }
         let plain = self.settings.plain_http.as_ref()?;
-        let center = self.settings.profiles.choose(request.uri().path()) == Some(Profile::Center);
-        (center && !is_upgrade_request(request)).then_some(plain)
+        let center = self.settings.profiles.choose(path) == Some(Profile::Center);
+        (center && !is_handshake).then_some(plain)
     }
 
     /// Whether anything but handshakes is answered on the WebSocket port.
     pub(super) fn has_plain_http(&self) -> bool {
-        self.settings.plain_http.is_some()
+        self.settings.plain_http.is_some() || self.settings.routes.have_http()
     }
 }
 

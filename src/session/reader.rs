@@ -4,6 +4,7 @@
 //! thread share one), no decoder state. What is needed rarely is boxed.
 
 use super::decoder::{Decoder, Event};
+use super::handler::{Hand, Incoming};
 use super::hooks::{Answer, Wanted};
 use super::member::Member;
 use super::steps::{Ending, Rules, Step, Told};
@@ -45,6 +46,8 @@ struct Session {
     member: Member,
     socket: Arc<Socket>,
     decoder: Decoder,
+    /// The handler that has the connection.
+    hand: Option<Box<Hand>>,
 }
 
 /// What one read has brought about, and what has to be waited for because of it.
@@ -62,8 +65,12 @@ enum Turn {
 }
 
 /// Serves a connection whose handshake is being answered, until it is over.
-pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = ()> + Send + 'static {
-    let hand_over = Box::pin(take_over(member, upgrade));
+pub(super) fn run(
+    member: Member,
+    upgrade: UpgradeFut,
+    hand: Option<Box<Hand>>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let hand_over = Box::pin(take_over(member, upgrade, hand));
     async {
         let Some((mut session, mut turn)) = hand_over.await else { return };
         loop {
@@ -71,7 +78,10 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
                 Turn::Wait => {}
                 Turn::Work(steps) => {
                     // One read's steps at a time: who sends more than is worked off is not read from.
+                    session.socket.pause(true);
                     turn = Box::pin(session.work(steps)).await;
+                    session.socket.heard();
+                    session.socket.pause(false);
                     continue;
                 }
                 Turn::Replied(written) => {
@@ -90,7 +100,7 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
 }
 
 /// Takes the TCP stream out of hyper, and reads what the client sent before the handshake was answered.
-async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, Turn)> {
+async fn take_over(mut member: Member, upgrade: UpgradeFut, hand: Option<Box<Hand>>) -> Option<(Session, Turn)> {
     let upgraded = match upgrade.await {
         Ok(websocket) => websocket.into_inner().into_inner(),
         Err(error) => {
@@ -117,7 +127,7 @@ async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, 
         }
     });
     member.attach(socket.clone());
-    let mut session = Session { member, socket, decoder: Decoder::default() };
+    let mut session = Session { member, socket, decoder: Decoder::default(), hand };
     let turn = session.digest(&mut early);
     Some((session, turn))
 }
@@ -164,17 +174,30 @@ impl Session {
         };
         let max_message = self.member.sessions().limits.max_message;
         let (mut steps, mut spoke, mut refused) = (Vec::new(), false, None);
+        let hand = self.hand.as_deref();
+        let surfaced = hand.is_some_and(|hand| hand.control);
         let flow = self.decoder.decode(bytes, max_message, |event| {
             match event {
                 Event::Message(message) => {
                     spoke = true;
+                    if hand.is_some() {
+                        let payload = Bytes::copy_from_slice(message.payload);
+                        steps.push(Step::Hand(Incoming::Message(message.opcode, payload)));
+                        return ControlFlow::Continue(());
+                    }
                     if let Err(violation) = rules.message(message, &mut steps) {
                         refused = Some(violation);
                         return ControlFlow::Break(());
                     }
                 }
+                Event::Ping(payload) if surfaced => {
+                    steps.push(Step::Hand(Incoming::Ping(Bytes::copy_from_slice(payload))));
+                }
                 Event::Ping(payload) => steps.push(Step::Send(frame::pong(payload))),
-                Event::Pong => {}
+                Event::Pong(payload) if surfaced => {
+                    steps.push(Step::Hand(Incoming::Pong(Bytes::copy_from_slice(payload))));
+                }
+                Event::Pong(_) => {}
                 Event::Close(close) => {
                     steps.push(Step::End(Ending::by_client(close)));
                     return ControlFlow::Break(());
@@ -188,7 +211,7 @@ impl Session {
         if let Some(violation) = flow.err().or(refused) {
             steps.push(Step::End(violation.into()));
         }
-        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_))) {
+        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_) | Step::Hand(_))) {
             return Turn::Work(steps.into());
         }
         let mut frames = Vec::with_capacity(steps.len());
@@ -196,7 +219,7 @@ impl Session {
             match step {
                 Step::Send(frame) => frames.push(frame),
                 Step::End(ending) => return self.end(frames, ending),
-                Step::Tell(_) | Step::Document(_) => {}
+                Step::Tell(_) | Step::Document(_) | Step::Hand(_) => {}
             }
         }
         if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
@@ -225,6 +248,16 @@ impl Session {
                         carry_out(documents, self.member.may_join()).await;
                     }
                 }
+                Step::Hand(incoming) => {
+                    if !frames.is_empty() {
+                        // An error: the connection has ended, as is found out next.
+                        let _ = self.member.send(joined(std::mem::take(&mut frames))).await;
+                    }
+                    if let Some(hand) = &self.hand {
+                        // An error: the handler has dropped the connection, which is being closed.
+                        let _ = hand.messages.send(incoming).await;
+                    }
+                }
                 Step::Tell(told) => {
                     if !frames.is_empty() {
                         // An error: the connection has ended, as is found out next.
@@ -235,8 +268,6 @@ impl Session {
                     if let Some((code, reason)) = answer.close {
                         return self.end(frames, Ending::new(code, &reason, CloseReason::Api));
                     }
-                    // While it waited for an answer nobody has read what it sent, its pongs among that.
-                    self.socket.heard();
                 }
             }
         }
@@ -263,7 +294,10 @@ impl Session {
 
     /// Ends the stream after the last frames: first our half, then, when the client has ended its own, the rest (RFC 6455,
     /// section 7.1.1). If the hub closed the connection before, its close frame was the last.
-    async fn finish(self, written: oneshot::Receiver<()>) {
+    async fn finish(mut self, written: oneshot::Receiver<()>) {
+        // The handler need not wait for the client to end its half.
+        self.member.tell_handler();
+        self.hand = None;
         if !matches!(timeout(LINGER, written).await, Ok(Ok(()))) {
             return;
         }
@@ -316,7 +350,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_a_small_future() {
-        fn size<A, B, F>(_: impl FnOnce(A, B) -> F) -> usize {
+        fn size<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
             size_of::<F>()
         }
         assert!(size(run) <= 160, "{} bytes", size(run));

@@ -26,6 +26,12 @@ pub enum Refusal {
     /// A version of the protocol other than 13. 426, which names the one that is spoken (section 4.4).
     #[error("only version 13 of the websocket protocol is spoken")]
     Version,
+    /// The same where a handler would have served the connection. 400, by its contract.
+    #[error("only version 13 of the websocket protocol is spoken")]
+    BadVersion,
+    /// The handler that was to answer has not. 500.
+    #[error("handler gave no answer")]
+    Unanswered,
     /// A page that may not connect. 403.
     #[error("origin {0:?} is not allowed")]
     Origin(String),
@@ -70,7 +76,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// What [`label`](Self::label) can be.
-    pub const LABELS: [&str; 15] = [
+    pub const LABELS: [&str; 16] = [
         "not_websocket",
         "malformed",
         "version",
@@ -86,6 +92,7 @@ impl Refusal {
         "application",
         "no_answer",
         "unavailable",
+        "unanswered",
     ];
 
     /// The label `reason` of `carillon_connections_refused_total`.
@@ -93,7 +100,8 @@ impl Refusal {
         match self {
             Self::NotWebSocket => "not_websocket",
             Self::Malformed(_) => "malformed",
-            Self::Version => "version",
+            Self::Version | Self::BadVersion => "version",
+            Self::Unanswered => "unanswered",
             Self::Origin(_) => "origin",
             Self::Path(_) => "path",
             Self::Auth(_) | Self::NoToken => "auth",
@@ -117,6 +125,8 @@ impl Refusal {
             Self::NotWebSocket
             | Self::Malformed(_)
             | Self::Version
+            | Self::BadVersion
+            | Self::Unanswered
             | Self::Origin(_)
             | Self::Path(_)
             | Self::PrivateChannel(_)
@@ -134,7 +144,8 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Malformed(_) | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::BadVersion | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
+            Self::Unanswered => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) | Self::ForeignDevice(_) => {
                 StatusCode::FORBIDDEN
             }
@@ -164,10 +175,14 @@ impl Refusal {
                 set(header::UPGRADE, "websocket");
                 set(header::SEC_WEBSOCKET_VERSION, "13");
             }
+            Self::BadVersion => {
+                set(header::SEC_WEBSOCKET_VERSION, "13");
+            }
             Self::Full | Self::Crowded(_) | Self::NoAnswer(_) | Self::Unavailable(_) => {
                 set(header::RETRY_AFTER, RETRY_AFTER);
             }
             Self::Malformed(_)
+            | Self::Unanswered
             | Self::Origin(_)
             | Self::Path(_)
             | Self::Auth(_)
@@ -214,6 +229,7 @@ mod tests {
             (Refusal::Application(402, String::new()), 402),
             (Refusal::NoAnswer(String::new()), 503),
             (Refusal::Unavailable(String::new()), 503),
+            (Refusal::Unanswered, 500),
         ];
         assert_eq!(all.each_ref().map(|(refusal, _)| refusal.label()), Refusal::LABELS);
         for (refusal, status) in all {

@@ -144,10 +144,15 @@ impl Certificate {
     }
 
     /// Takes other sources over, which may be the old ones with another content.
-    pub fn reload(&self, sources: TlsConfig) {
+    ///
+    /// # Errors
+    /// What is wrong with the pair that is there; the one before stays in use.
+    pub fn reload(&self, sources: TlsConfig) -> Result<(), String> {
         let mut current = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         *current = sources;
         self.look(&current);
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.as_ref().map(|_| ()).map_err(TlsError::to_string)
     }
 
     /// Follows the files for ever. What is half written is refused and looked at again.
