@@ -5,7 +5,7 @@
 use carillon::cli::{self, Cli, Command};
 use carillon::config::{self, Config};
 use carillon::daemon::PidFile;
-use carillon::node::Node;
+use carillon::node::{Extras, Node};
 use carillon::operator::Order;
 use carillon::{client, daemon, log};
 use clap::Parser;
@@ -91,7 +91,8 @@ fn serve(pid_file: Option<&Path>, detached: bool) -> ExitCode {
 async fn run(config: Config, log: log::LogLevel, detached: bool) -> Result<(), String> {
     // Before the ports are open, so that no signal of somebody who saw them open is missed.
     let (sender, orders) = orders().map_err(|error| format!("signals can't be received: {error}"))?;
-    let node = Node::start(config, Some(log), sender).await.map_err(|error| error.to_string())?;
+    let extras = Extras { log: Some(log), configuration: Some(Config::from_env), ..Extras::default() };
+    let node = Node::start(config, extras, sender).await.map_err(|error| error.to_string())?;
     if detached {
         daemon::ready().map_err(|error| format!("whoever waits for this node can't be told: {error}"))?;
     }

@@ -78,6 +78,12 @@ impl Api {
         self.with_cors(dialect, &parts, answer)
     }
 
+    /// Answers a request as on the HTTP port, on whatever port it came in.
+    pub async fn mounted(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+        let _counted = self.http.request();
+        self.route(request, peer).await
+    }
+
     /// Answers what the events API is asked for of this node alone, on whatever path: for a port that has no other API.
     pub async fn node_events(&self, request: Request<Incoming>) -> Answer {
         let _counted = self.http.request();
@@ -110,8 +116,8 @@ impl Api {
     async fn refuse(&self, dialect: Dialect, query: Query, why: String) -> Answer {
         match dialect {
             Dialect::Events => events::refuse(&why),
-            // None comes here: two of them are not for HTTP requests, and what is for an operator has its own path.
-            Dialect::Actions | Dialect::Device | Dialect::Webhook | Dialect::Operator => {
+            // None comes here: three of them are not for HTTP requests, and what is for an operator has its own path.
+            Dialect::Actions | Dialect::Device | Dialect::Webhook | Dialect::Operator | Dialect::Library => {
                 let parameters = actions::Parameters { query, body: Query::default() };
                 actions::refuse(Refusal::Message(why), &parameters, &self.token_param).await
             }

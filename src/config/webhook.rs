@@ -112,7 +112,7 @@ pub(super) fn idle_timeouts(
 ) -> IdleTimeouts {
     let name = "IDLE_TIMEOUT";
     let for_all = idle_timeout.map(|text| read.duration(name, Some(text), Duration::ZERO));
-    Profile::ALL.map(|profile| {
+    let profiles = Profile::ALL.map(|profile| {
         let default = match profile {
             Profile::Method => METHOD_IDLE_TIMEOUT,
             Profile::Channel | Profile::Center | Profile::Device | Profile::Handler => Duration::ZERO,
@@ -120,7 +120,8 @@ pub(super) fn idle_timeouts(
         let own = of_profile(name, profile);
         let value = values.get(&own).cloned();
         read.duration(&own, value, for_all.unwrap_or(default))
-    })
+    });
+    IdleTimeouts { profiles, handlers: Duration::ZERO }
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ async fn answer<B>(request: Request<B>, address: IpAddr, sessions: &Arc<Sessions
             return Box::pin(offer(request, address, sessions, handler)).await;
         }
         Route::To(WebSocket::Profile(profile)) => Some(*profile),
-        Route::Other | Route::Nowhere => None,
+        Route::Other | Route::Nowhere => return Err(Refusal::Path(shown(path.as_bytes()))),
         Route::Unrouted => sessions.settings.profiles.choose(path),
     };
     Asked::read(request, address, profile, sessions)?.grant(sessions).await

@@ -108,7 +108,7 @@ where
         let plain = sessions.plain_http(&request);
         is_plain.store(plain.is_some(), Ordering::Relaxed);
         Ok::<_, Infallible>(match plain {
-            Some(answer) => answer(request, peer.address).await,
+            Some(answer) => answer(request, peer).await,
             None => whole(upgrade(request, peer, sessions).await),
         })
     });

@@ -18,7 +18,7 @@ mod stream;
 use futures_util::future::BoxFuture;
 use std::error::Error;
 
-pub use offer::{Acceptance, NotAccepted, Offer};
+pub use offer::{Acceptance, Asked, NotAccepted, Offer};
 pub use routes::{HttpHandler, Routes};
 pub use stream::{Gone, Incoming, Stream};
 

@@ -25,12 +25,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
 
+/// What a client has asked for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The request's line and headers.
+    pub head: Parts,
+    /// Where the client is, behind proxies that are trusted.
+    pub address: IpAddr,
+    /// The query, by PHP's rules.
+    pub query: Query,
+    /// What its token says, where it has shown one.
+    pub claims: Option<Claims>,
+}
+
 /// A handshake that is in order, of a client that a handler may let in. Dropped without an answer it is answered with 500.
 pub struct Offer {
-    head: Parts,
-    address: IpAddr,
-    query: Query,
-    claims: Option<Claims>,
+    asked: Arc<Asked>,
     response: Response<Bytes>,
     upgrade: UpgradeFut,
     sessions: Arc<Sessions>,
@@ -80,7 +90,8 @@ pub(in crate::session) async fn offer<B>(
     let (head, _) = request.into_parts();
     let response = response.map(|_| Bytes::new());
     let sessions = sessions.clone();
-    let offer = Offer { head, address, query, claims, response, upgrade, sessions, answer, dropped: None };
+    let asked = Arc::new(Asked { head, address, query, claims });
+    let offer = Offer { asked, response, upgrade, sessions, answer, dropped: None };
     tokio::spawn(run(handler, offer));
     answered.await.unwrap_or(Err(Refusal::Unanswered))
 }
@@ -91,24 +102,9 @@ impl Offer {
         Self { dropped: Some(dropped), ..self }
     }
 
-    /// The request's line and headers.
-    pub fn head(&self) -> &Parts {
-        &self.head
-    }
-
-    /// Its query, by PHP's rules.
-    pub fn query(&self) -> &Query {
-        &self.query
-    }
-
-    /// Where the client is, behind proxies that are trusted.
-    pub fn address(&self) -> IpAddr {
-        self.address
-    }
-
-    /// What its token says, where it has shown one.
-    pub fn claims(&self) -> Option<&Claims> {
-        self.claims.as_ref()
+    /// What the client has asked for.
+    pub fn asked(&self) -> &Arc<Asked> {
+        &self.asked
     }
 
     /// Answers with something else than a WebSocket.
@@ -122,7 +118,9 @@ impl Offer {
     /// # Errors
     /// [`NotAccepted`]; the client was told then.
     pub async fn accept(self, acceptance: Acceptance) -> Result<Stream, NotAccepted> {
-        let Self { head, address, query, claims, mut response, upgrade, sessions, answer, dropped } = self;
+        let Self { asked, mut response, upgrade, sessions, answer, dropped } = self;
+        let Asked { head, address, query, claims } = &*asked;
+        let address = *address;
         let Acceptance { mut audiences, subprotocol, headers, control_frames } = acceptance;
         audiences.extend(claims.iter().flat_map(sign_in::audiences));
         let (ended, end) = oneshot::channel();
@@ -131,7 +129,7 @@ impl Offer {
             let told = Told {
                 profile: Profile::Handler,
                 address,
-                query: &query,
+                query,
                 path: Some(head.uri.path()),
                 claims: claims.as_ref(),
             };

@@ -69,7 +69,7 @@ impl Drop for Word {
 /// Has a handler serve a connection, to its end.
 pub(super) async fn run(handler: Arc<dyn Handler>, offer: Offer) {
     let dropped = Dropped::new();
-    let path = offer.head().uri.path().to_owned();
+    let path = offer.asked().head.uri.path().to_owned();
     let number = dropped.handler;
     let mut serving = handler.handle(offer.of(dropped.clone()));
     let outcome = poll_fn(|context| {
