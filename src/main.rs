@@ -66,6 +66,9 @@ fn serve(pid_file: Option<&Path>, detached: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = daemon::raise_limit() {
+        tracing::warn!(%error, "the number of open files stays limited as it was");
+    }
     // Taken away when this returns, after the ports are closed.
     let _pid_file = match pid_file.map(PidFile::claim).transpose() {
         Ok(pid_file) => pid_file,
@@ -95,6 +98,11 @@ async fn run(config: Config, log: log::LogLevel, detached: bool) -> Result<(), S
     let node = Node::start(config, extras, sender).await.map_err(|error| error.to_string())?;
     if detached {
         daemon::ready().map_err(|error| format!("whoever waits for this node can't be told: {error}"))?;
+    }
+    if let Some(socket) = config::notify_socket()
+        && let Err(error) = daemon::listening(&socket)
+    {
+        tracing::warn!(%error, socket = %socket.display(), "the service manager can't be told that the node listens");
     }
     node.run(orders).await;
     Ok(())

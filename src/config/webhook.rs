@@ -25,6 +25,7 @@ const NO_EVENTS: &str = "none";
 /// The variables as they were found.
 pub(super) struct RawWebhook {
     pub(super) url: Option<String>,
+    pub(super) ca: Option<String>,
     pub(super) events: Option<String>,
     pub(super) timeout: Option<String>,
     pub(super) concurrency: Option<String>,
@@ -42,8 +43,9 @@ pub(super) fn webhook(read: &mut Reader, raw: RawWebhook, values: &HashMap<Strin
     let queue = read.bytes("WEBHOOK_QUEUE", raw.queue, 16 << 20, 1 << 16);
     let close_max_age = read.duration("WEBHOOK_CLOSE_MAX_AGE", raw.close_max_age, Duration::from_secs(3600));
     let open_required = read.flag_or("WEBHOOK_OPEN_REQUIRED", raw.open_required, true);
+    let ca = raw.ca.and_then(|path| read.file("WEBHOOK_CA", path));
     let url = url(read, raw.url?)?;
-    Some(WebhookConfig { url, events, channel_events, timeout, concurrency, queue, close_max_age, open_required })
+    Some(WebhookConfig { url, ca, events, channel_events, timeout, concurrency, queue, close_max_age, open_required })
 }
 
 fn url(read: &mut Reader, text: String) -> Option<Uri> {

@@ -77,7 +77,8 @@ impl Socket {
         }
     }
 
-    /// Whether the session does not read for a while, because of something that it waits for; pings are not missed then.
+    /// Whether the session does not read for a while, because of something that it waits for: pings are not missed then, and the
+    /// client is not silent.
     pub fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
     }

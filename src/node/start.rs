@@ -10,7 +10,7 @@ use crate::cluster::{About, Cluster, Owing, Sink};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::model::{NodeCounters, NodeId};
-use crate::operator::Order;
+use crate::operator::{LastReload, Order};
 use crate::service::Service;
 use crate::session::hooks::Hooks;
 use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
@@ -153,6 +153,7 @@ impl Node {
             closed: ws_closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
+        let last_reload = LastReload::new(&registry)?;
 
         let mut tasks = JoinSet::new();
         let mut background = JoinSet::new();
@@ -197,6 +198,7 @@ impl Node {
             webhook,
             sessions,
             certificate,
+            last_reload,
             log,
             configuration,
             tasks,

@@ -176,7 +176,7 @@ impl Registrar {
         let mut begin = Command::keyed("HSET", &core.keys.node(registration)).arg("batch").arg("0");
         for (name, value) in [
             ("id", core.about.id.to_string()),
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("version", crate::release::VERSION.to_owned()),
             ("address", core.about.address.clone()),
             ("start", core.about.start_time.to_string()),
             (ORDINAL, self.ordinal.to_string()),

@@ -17,13 +17,6 @@ pub(super) const WAITING: usize = 1;
 /// How long the close frame may take to be written that a handler sends.
 const LAST_FRAME: Duration = Duration::from_secs(2);
 
-/// Where a connection's messages go that a handler has.
-pub(in crate::session) struct Hand {
-    pub(in crate::session) messages: mpsc::Sender<Incoming>,
-    /// Whether the handler gets control frames too, and answers pings.
-    pub(in crate::session) control: bool,
-}
-
 /// Something that a client has sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Incoming {
