@@ -3,7 +3,7 @@
 use super::handle::Handle;
 use super::middleware::{Handler, HttpHandler, Middleware, Mounted};
 use super::request::{Reading, Request};
-use super::{Profile, Server};
+use super::{ORDERS, Profile, Server};
 use crate::api::{Api, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::config::{Config, Faults};
@@ -20,9 +20,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Orders that may wait.
-const ORDERS: usize = 4;
-
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,6 +33,9 @@ pub enum BuildError {
     /// A listener can't be used.
     #[error("listener can't be used: {0}")]
     Listener(#[from] std::io::Error),
+    /// Signals can't be received.
+    #[error("signals can't be received: {0}")]
+    Signals(std::io::Error),
 }
 
 /// A server that is being put together; see [`Server::builder`].
@@ -251,7 +251,7 @@ impl Builder {
         };
         let (orders, received) = mpsc::channel(ORDERS);
         let node = Node::start(config, extras, orders.clone()).await?;
-        Ok(Server { node, handle, orders, received })
+        Ok(Server { node, handle, orders, received, signals: None })
     }
 }
 
