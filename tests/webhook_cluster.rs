@@ -10,7 +10,7 @@ use support::backend::{Backend, Reply, SECRET};
 use support::device::metric;
 use support::eventually::same;
 use support::node::{carillon, finish};
-use support::{DEADLINE, Fleet, Listener, Node, eventually};
+use support::{DEADLINE, Fleet, Heard, Listener, Node, eventually};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -179,6 +179,40 @@ async fn closes_that_are_taken_leave_nothing_behind() {
     closes(&backend, &with_last).await;
     let times = backend.received().iter().filter(|received| received.event["event"] == "close").count();
     assert_eq!(times, 21, "each was told once");
+}
+
+#[tokio::test]
+async fn connections_whose_close_was_told_are_closed_where_their_node_comes_back_from_the_dead() {
+    let backend = Backend::silent().await;
+    let fleet = fleet(&backend, &[]).await;
+    let mut client = Listener::connect(fleet.nodes[0].ws(), "/?channel[]=a").await;
+    let all = ids(&fleet.nodes[0]).await;
+    fleet.nodes[0].freeze();
+    let told = closes(&backend, &all).await;
+    assert!(told.values().all(|event| event["cause"] == "node_died"), "{told:?}");
+    fleet.nodes[0].thaw();
+    assert_eq!(client.hears().await, Heard::Closed(1012, "node was taken for dead".to_owned()));
+    // It goes on as a node without connections.
+    let mut again = Listener::connect(fleet.nodes[0].ws(), "/?channel[]=a").await;
+    let new = ids(&fleet.nodes[0]).await;
+    assert!(new.len() == 1 && new.is_disjoint(&all), "{new:?} {all:?}");
+    // And as one that is alive: the next time that it registers anew nobody is closed.
+    let mut resp = fleet.resp().await;
+    let lease = format!("{}:", new.first().unwrap() >> 32);
+    let leases = resp.run("HKEYS carillon:{nodes}:leases").await.texts();
+    let old = leases.into_iter().find(|field| field.starts_with(&lease)).unwrap();
+    resp.command(&["HDEL", "carillon:{nodes}:leases", &old]).await;
+    eventually("it has registered anew", DEADLINE, async || {
+        let leases = resp.run("HKEYS carillon:{nodes}:leases").await.texts();
+        let anew = leases.iter().any(|field| field.starts_with(&lease) && *field != old);
+        if anew { Ok(()) } else { Err(format!("{leases:?}")) }
+    })
+    .await;
+    assert_eq!(ids(&fleet.nodes[0]).await, new);
+    fleet.nodes[0].api().push("a", "hello").await.unwrap();
+    again.hears_text("hello").await;
+    again.close().await;
+    closes(&backend, &all.union(&new).copied().collect()).await;
 }
 
 /// The story of each channel as the application was told it, by version.

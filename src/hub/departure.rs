@@ -8,7 +8,7 @@ use super::inbox::Command;
 use super::journal::Change;
 use super::roster::Roster;
 use super::{CloseReason, Hub, frame};
-use crate::model::{AudienceKind, ConnectionId, Name};
+use crate::model::{AudienceKind, ConnectionId, Name, Seq};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -77,29 +77,34 @@ pub(super) struct Departures {
 }
 
 enum Watched {
-    /// It is here; with the close frame that its session says will end it.
-    Here(Option<Box<(u16, String)>>),
+    /// It is here, opened under this number of the node; with the close frame that its session says will end it.
+    Here(Seq, Option<Box<(u16, String)>>),
     Gone(Box<Departure>),
 }
 
 impl Departures {
-    pub(super) fn watch(&mut self, counter: u32) {
-        self.watched.insert(counter, Watched::Here(None));
+    pub(super) fn watch(&mut self, counter: u32, seq: Seq) {
+        self.watched.insert(counter, Watched::Here(seq, None));
     }
 
     pub(super) fn watches(&self, counter: u32) -> bool {
         self.watched.contains_key(&counter)
     }
 
+    fn here(&self) -> impl Iterator<Item = u32> {
+        let here = self.watched.iter().filter(|(_, watched)| matches!(watched, Watched::Here(..)));
+        here.map(|(counter, _)| *counter)
+    }
+
     fn announce(&mut self, counter: u32, code: u16, reason: &str) {
-        if let Some(Watched::Here(frame)) = self.watched.get_mut(&counter) {
+        if let Some(Watched::Here(_, frame)) = self.watched.get_mut(&counter) {
             *frame = Some(Box::new((code, reason.to_owned())));
         }
     }
 
     fn take(&mut self, counter: u32) -> Option<Departure> {
         match self.watched.remove(&counter)? {
-            Watched::Here(_) => None,
+            Watched::Here(..) => None,
             Watched::Gone(departure) => Some(*departure),
         }
     }
@@ -124,7 +129,8 @@ impl Roster {
 
     /// Notes how a watched connection ends, before it is taken out.
     pub(super) fn departs(&mut self, counter: u32, reason: CloseReason, command: Option<&Command>) {
-        let Some(Watched::Here(announced)) = self.departures.watched.get_mut(&counter) else { return };
+        let Some(Watched::Here(seq, announced)) = self.departures.watched.get_mut(&counter) else { return };
+        let seq = *seq;
         let frame = match (announced.take(), command) {
             (Some(announced), _) => Some(*announced),
             (None, Some(Command::Close { frame, .. })) => frame::read_close(frame),
@@ -132,7 +138,9 @@ impl Roster {
         };
         let Some(portrait) = self.portrait(counter) else { return };
         let end = End::now(reason, frame);
+        // Under another number the directory would take it for another connection.
         if self.journal.is_some()
+            && seq == self.seq()
             && let Ok(ended) = serde_json::to_string(&end)
         {
             self.departures.untold.insert(counter, with_member(&portrait.details, "ended", &ended).into());
@@ -160,6 +168,12 @@ impl Hub {
     /// Says with which close frame the session of a watched connection is about to [`end`](Self::end) it.
     pub fn announce_end(&self, connection: ConnectionId, code: u16, reason: &str) {
         self.inner.roster().departures.announce(connection.counter(), code, reason);
+    }
+
+    /// Closes every connection whose end is to be told; how many.
+    pub fn close_watched(&self, code: u16, reason: &str) -> u64 {
+        let watched: Vec<u32> = self.inner.roster().departures.here().collect();
+        self.close_each(&watched, code, reason, CloseReason::Restart)
     }
 
     /// How a connection ended that was opened as watched; once, and only after it has. Where a directory is written it is kept
@@ -231,6 +245,33 @@ mod tests {
         hub.told(id);
         assert_eq!(changes(&hub), [Change::Told { counter: id.counter() }]);
         assert!(hub.snapshot().untold.is_empty());
+    }
+
+    #[tokio::test]
+    async fn under_another_number_of_the_node_nothing_is_kept_of_its_earlier_connections() {
+        let hub = hub();
+        let id = open(&hub, true);
+        hub.set_seq(Seq::new(5).unwrap(), 1000);
+        assert_eq!(hub.close_all(1012, "node restarted"), 1);
+        assert_eq!(
+            untold(&changes(&hub)),
+            None,
+            "the directory would take it for connection {} of node 5",
+            id.counter()
+        );
+        assert!(hub.snapshot().untold.is_empty());
+        assert_eq!(hub.departed(id).unwrap().end.code, 1012, "its node tells it all the same");
+    }
+
+    #[tokio::test]
+    async fn those_are_closed_whose_end_is_to_be_told_and_no_others() {
+        let hub = hub();
+        let (watched, other, gone) = (open(&hub, true), open(&hub, false), open(&hub, true));
+        hub.close(gone, 4000, "bye");
+        assert_eq!(hub.close_watched(1012, "over"), 1);
+        assert!(!hub.exists(watched) && hub.exists(other));
+        assert_eq!(hub.departed(gone).unwrap().end.code, 4000);
+        assert_eq!(hub.departed(watched).unwrap().end.code, 1012);
     }
 
     #[tokio::test]

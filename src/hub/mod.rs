@@ -193,7 +193,8 @@ impl Hub {
         }
         let counter = roster.open(details);
         if watched {
-            roster.departures.watch(counter);
+            let seq = roster.seq();
+            roster.departures.watch(counter, seq);
         }
         let connection = ConnectionId::new(roster.seq(), counter);
         let described = audiences.iter().any(|audience| roster.is_described(counter, audience.kind));

@@ -2,7 +2,7 @@
 
 use super::delivery::{Handed, next, taken};
 use super::holding::Answer;
-use super::model::{connect, server::RedisServer};
+use super::model::{connect, nodes::TOLD, server::RedisServer};
 use super::table::{Table, Went};
 use super::{MOST_WAITING, bucket};
 use crate::cluster::owed::Owed;
@@ -44,7 +44,7 @@ async fn holding(wire: &Wire, keys: &Keys) -> Table {
 async fn calls(table: &mut Table, wire: &Wire, keys: &Keys, youth: Duration) -> Vec<Went> {
     let mut all = Vec::new();
     while let Some(call) = table.call(bucket::bucket_of(&name()), Instant::now()) {
-        let answer = wire.run(&call.command(keys, youth)).await.unwrap();
+        let answer = wire.run(&call.command(keys, youth, TOLD)).await.unwrap();
         let answer = Answer::parse(&answer).unwrap();
         table.went(&call, answer.went, &answer.born, Instant::now());
         all.push(answer.went);
@@ -79,7 +79,7 @@ async fn the_oldest_is_given_up_where_too_much_waits_and_what_was_handed_out_of_
     let rounds = MOST_WAITING / 100 + 2;
     for number in 1..=rounds {
         let mut command = Command::script(&scripts::OCCUPY, &keys.of_channels(bucket, ["news"; 100].into_iter()));
-        for argument in [&*who.to_string(), &number.to_string(), "0", "", "0", &MOST_WAITING.to_string()] {
+        for argument in [&*who.to_string(), &number.to_string(), "0", "", "0", &MOST_WAITING.to_string(), TOLD] {
             command.push(argument);
         }
         for operation in ["+", "-"].repeat(50) {
@@ -120,7 +120,7 @@ async fn a_bucket_that_redis_has_lost_is_held_again_silently_and_what_changed_si
     assert!(told(&wire, &keys).await.is_empty());
     // The pause is over, and the bucket no longer young.
     let call = table.call(bucket::bucket_of(&name()), Instant::now() + long).unwrap();
-    let answer = wire.run(&call.command(&keys, Duration::ZERO)).await.unwrap();
+    let answer = wire.run(&call.command(&keys, Duration::ZERO, TOLD)).await.unwrap();
     assert_eq!(Answer::parse(&answer).unwrap().went, Went::Done);
     assert_eq!(told(&wire, &keys).await, ["channel_vacated"]);
 }
