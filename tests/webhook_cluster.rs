@@ -261,6 +261,22 @@ async fn a_channel_is_occupied_and_vacated_once_in_the_whole_cluster() {
 }
 
 #[tokio::test]
+async fn what_is_told_of_channels_is_for_the_node_to_say_that_decides_it() {
+    let (refusing, backend) = (Backend::start(|_| Reply::Status(500)).await, Backend::silent().await);
+    let common = [("WEBHOOK_SECRET", SECRET), HASTY];
+    // As while the nodes are restarted one by one with more in WEBHOOK_EVENTS.
+    let before = [common[0], common[1], ("WEBHOOK_URL", backend.url()), ("WEBHOOK_EVENTS", "close")];
+    let mut fleet = Fleet::start(1, &before).await;
+    let redis = fleet.redis.url();
+    let after = [common[0], common[1], ("WEBHOOK_URL", refusing.url()), CHANNELS, ("REDIS_URL", &redis)];
+    fleet.nodes.push(Node::start(&after).await);
+    let _client = Listener::connect(fleet.nodes[1].ws(), "/?channel[]=news").await;
+    refusing.has("channel_occupied", 1).await;
+    fleet.nodes[1].terminate();
+    story_is(&backend, "news", &["occupied", "vacated"]).await;
+}
+
+#[tokio::test]
 async fn a_node_alone_tells_of_its_channels_and_the_answer_may_push() {
     let backend = Backend::start(|event| {
         Reply::Json(json!({ "operations": [

@@ -211,12 +211,13 @@ async fn closes_of_one_bucket_are_told_several_at_once_and_one_that_is_refused_h
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wanted_by_the_node_that_decides_is_told_by_one_that_wants_none_of_it() {
     let server = RedisServer::start().await;
+    let config = hasty(&server);
     let (old, new) = (Recorder::new(), Recorder::new());
     // As while the nodes are restarted one by one to be told of more.
     old.wants(ChannelEvents::default());
-    let _old = old.node(hasty(&server)).await;
+    let _old = old.node(config.clone()).await;
     new.wants(ChannelEvents { occupied: true, vacated: false });
-    let node = new.node(hasty(&server)).await;
+    let node = new.node(config).await;
     new.refuse_next(usize::MAX);
     let client = node.connect(&[channel("news")]).await;
     until("it is told", || async { old.story("news") == ["channel_occupied"] }).await;

@@ -1,7 +1,7 @@
 //! What a dead registration leaves to others: channels to let go, and closes that its node can't tell any more.
 //!
 //! Any step may be the last of its reaper, and is done again by the next one. A close may be put among what is to be delivered
-//! twice by that, with one id.
+//! twice by that, with one id and one content.
 
 use super::bucket::{BUCKETS, bucket_of, bucket_of_close};
 use super::holding::Answer;

@@ -18,6 +18,18 @@
 //! the reaper enters it in each bucket's `dead`, after which no call of it is carried out, however late it comes. A node that
 //! registers anew holds its channels with the new registration before the old one is reaped: the reaper waits for it.
 //!
+//! # Who tells of an end
+//!
+//! A node tells the ends of its own connections, and keeps what it has not told yet among its registration's keys. Of a dead
+//! registration a reaper puts both into `out`: what was not told, and what was open. Not where its node has a newer one, which was
+//! written from all that the node still had to tell.
+//!
+//! A node that was only taken for dead may come back with connections whose ends are told. So the reaper first notes that the
+//! node's life is over, then looks whether the node is coming back; and the node first announces its new registration, then looks
+//! whether its life is noted as over. One of the two sees the other: the reaper waits, or the node closes those connections.
+//!
+//! Closes wait among the dead registration's keys for as long as a bucket is half full: none is given up for another.
+//!
 //! # When Redis has lost its data
 //!
 //! A bucket that Redis comes to with nothing in it is *young* for [`YOUTH`]. Those who find that it is not the one they knew
