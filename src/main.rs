@@ -5,7 +5,7 @@
 use carillon::cli::{self, Cli, Command};
 use carillon::config::{self, Config};
 use carillon::daemon::PidFile;
-use carillon::node::Node;
+use carillon::node::{Extras, Node};
 use carillon::operator::Order;
 use carillon::{client, daemon, log};
 use clap::Parser;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Some(Command::Client(command)) => client::run(&command),
         Some(Command::Config { markdown }) => client::print(&config::table(markdown)),
         Some(Command::Start(start)) if start.daemon => daemon::launch(&start),
-        Some(Command::Start(start)) => serve(start.pid_file.as_deref(), start.detached),
+        Some(Command::Start(start)) => serve(start.pid_file(), start.detached),
         Some(Command::Serve) | None => serve(None, false),
     }
 }
@@ -66,6 +66,9 @@ fn serve(pid_file: Option<&Path>, detached: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = daemon::raise_limit() {
+        tracing::warn!(%error, "the number of open files stays limited as it was");
+    }
     // Taken away when this returns, after the ports are closed.
     let _pid_file = match pid_file.map(PidFile::claim).transpose() {
         Ok(pid_file) => pid_file,
@@ -91,9 +94,15 @@ fn serve(pid_file: Option<&Path>, detached: bool) -> ExitCode {
 async fn run(config: Config, log: log::LogLevel, detached: bool) -> Result<(), String> {
     // Before the ports are open, so that no signal of somebody who saw them open is missed.
     let (sender, orders) = orders().map_err(|error| format!("signals can't be received: {error}"))?;
-    let node = Node::start(config, Some(log), sender).await.map_err(|error| error.to_string())?;
+    let extras = Extras { log: Some(log), configuration: Some(Config::from_env), ..Extras::default() };
+    let node = Node::start(config, extras, sender).await.map_err(|error| error.to_string())?;
     if detached {
         daemon::ready().map_err(|error| format!("whoever waits for this node can't be told: {error}"))?;
+    }
+    if let Some(socket) = config::notify_socket()
+        && let Err(error) = daemon::listening(&socket)
+    {
+        tracing::warn!(%error, socket = %socket.display(), "the service manager can't be told that the node listens");
     }
     node.run(orders).await;
     Ok(())
@@ -102,16 +111,16 @@ async fn run(config: Config, log: log::LogLevel, detached: bool) -> Result<(), S
 /// The way for orders. SIGTERM and SIGINT stop, SIGHUP reloads.
 fn orders() -> std::io::Result<(mpsc::Sender<Order>, mpsc::Receiver<Order>)> {
     let (sender, receiver) = mpsc::channel(ORDERS);
-    let kinds = [
-        (SignalKind::terminate(), Order::Stop),
-        (SignalKind::interrupt(), Order::Stop),
-        (SignalKind::hangup(), Order::Reload),
+    let kinds: [(SignalKind, fn() -> Order); 3] = [
+        (SignalKind::terminate(), || Order::Terminate),
+        (SignalKind::interrupt(), || Order::Terminate),
+        (SignalKind::hangup(), || Order::Reload(None)),
     ];
     for (kind, order) in kinds {
         let (mut signals, sender) = (signal(kind)?, sender.clone());
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                if sender.send(order).await.is_err() {
+                if sender.send(order()).await.is_err() {
                     return;
                 }
             }

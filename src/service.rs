@@ -34,10 +34,12 @@ pub enum Dialect {
     Webhook,
     /// What an operator has said to everybody.
     Operator,
+    /// A program that the node is part of.
+    Library,
 }
 
 impl Dialect {
-    const ALL: [Self; 5] = [Self::Actions, Self::Events, Self::Device, Self::Webhook, Self::Operator];
+    const ALL: [Self; 6] = [Self::Actions, Self::Events, Self::Device, Self::Webhook, Self::Operator, Self::Library];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -46,6 +48,7 @@ impl Dialect {
             Self::Device => "device",
             Self::Webhook => "webhook",
             Self::Operator => "operator",
+            Self::Library => "library",
         }
     }
 }
@@ -250,6 +253,16 @@ impl Service {
                 Some(reason) => self.refused.with_label_values(&[dialect.as_str(), reason]).inc(),
             }
         }
+    }
+
+    /// Whether a connection is there.
+    pub async fn exists(&self, connection: ConnectionId) -> Result<bool> {
+        self.cluster.exists(connection).await
+    }
+
+    /// The audiences of a kind that have members, sorted, each with their number.
+    pub async fn audiences(&self, kind: AudienceKind) -> Result<Vec<(Name, u64)>> {
+        self.cluster.audiences(kind).await
     }
 
     /// All connections, in pages.

@@ -25,6 +25,7 @@ async fn what_is_wrong_with_a_command_is_said_in_the_operators_language() {
         ("-h 127.0.0.1 -p 9501", &[], 2, "缺少s指令，s指令用于指明具体操作"),
         ("-s restart", &[], 2, "s指令仅可用start|stop|reload|status|say"),
         ("-s say", &[], 2, "缺少i参数"),
+        ("-s say -i", &[], 2, "缺少i参数"),
         ("say -h 127.0.0.1", &[], 2, "缺少i参数"),
         (&status, &[], 3, "连接服务失败"),
         ("-s", &[("LANG", "en_US.UTF-8")], 2, "-s is missing: it names the operation"),
@@ -121,6 +122,28 @@ async fn a_token_is_needed_where_one_is_set_and_is_sent_to_nobody_else() {
         assert!(code == 0 || finished.stderr.starts_with("无权操作\n"), "{}", finished.stderr);
         assert!(!finished.stderr.contains("correct-horse"), "{}", finished.stderr);
     }
+}
+
+#[tokio::test]
+async fn a_broken_configuration_keeps_nobody_from_stopping_a_node() {
+    let mut node = Node::start(&[]).await;
+    let broken = [("MAX_PUSH", "a lot")];
+    let finished = run("stop", &broken).await;
+    assert!(finished.code == 2 && finished.stderr.contains("-h and -p"), "{}", finished.stderr);
+    let finished = run(&format!("stop -p {}", node.http().port()), &broken).await;
+    assert_eq!((finished.code, finished.stderr.as_str()), (0, ""));
+    assert_eq!(node.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_node_that_waits_for_a_proxys_header_is_not_called_unreachable() {
+    let nobody = free_port().to_string();
+    let proxied = [("PROXY_PROTOCOL", "true"), ("HTTP_PORT", &nobody)];
+    let finished = run("status", &proxied).await;
+    assert!(finished.code == 2 && finished.stderr.contains("set MANAGER_PORT"), "{}", finished.stderr);
+    // Another machine's node is asked all the same.
+    let finished = run("status -h 127.0.0.1", &proxied).await;
+    assert_eq!((finished.code, finished.stderr.lines().next()), (3, Some("连接服务失败")));
 }
 
 #[tokio::test]
@@ -237,6 +260,32 @@ async fn the_pid_file_of_a_killed_node_is_in_nobodys_way() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_no_pid_file_is_not_replaced() {
+    let background = Background::new();
+    fs::write(background.pid_file(), "HTTP_PORT=8080\n").unwrap();
+    let finished = background.start().await;
+    assert_eq!((finished.code, finished.stdout.as_str()), (1, ""));
+    assert!(finished.stderr.contains("holds something else than a process number"), "{}", finished.stderr);
+    assert_eq!(fs::read_to_string(background.pid_file()).unwrap(), "HTTP_PORT=8080\n");
+}
+
+#[tokio::test]
+async fn a_script_that_starts_with_host_and_port_gets_a_node() {
+    let background = Background::new();
+    // The replaced command ignored them, and so they are here: help with exit code 0 would look like a start.
+    let finished = background
+        .run(&format!("-s start -h 127.0.0.1 -p 9501 -d --pid-file {}", background.pid_file().display()))
+        .await;
+    assert_eq!((finished.code, finished.stderr.as_str()), (0, ""), "{}", finished.stdout);
+    assert!(finished.stdout.starts_with("服务已启动"), "{}", finished.stdout);
+    // In the foreground an empty variable is no pid file.
+    let mut environment = background.environment().to_vec();
+    environment.push(("CARILLON_PID_FILE", ""));
+    let finished = run("start -h 127.0.0.1", &environment).await;
+    assert!(finished.code == 1 && finished.stderr.contains("can't listen on"), "{}", finished.stderr);
+}
+
+#[tokio::test]
 async fn start_says_why_there_is_no_node() {
     let background = Background::new();
     let _taken = TcpListener::bind(format!("127.0.0.1:{}", background.http)).unwrap();
@@ -250,6 +299,12 @@ async fn start_says_why_there_is_no_node() {
     assert_eq!(finished.code, 2);
     assert!(finished.stderr.starts_with("the service has not started\n"), "{}", finished.stderr);
     assert!(finished.stderr.contains("HTTP_PORT=\"http\""), "{}", finished.stderr);
+    // Not one line of either file may go into the other.
+    let finished = run("start -d --pid-file carillon.log", &[]).await;
+    assert!(finished.code == 2 && finished.stderr.contains("--log-file"), "{}", finished.stderr);
+    // An empty variable is an unset one.
+    let finished = run("start -d", &[("CARILLON_PID_FILE", "")]).await;
+    assert!(finished.code == 2 && finished.stderr.contains("--pid-file"), "{}", finished.stderr);
     let finished = run("start -d --pid-file /nowhere/carillon.pid", &[]).await;
     assert!(finished.code == 1 && finished.stderr.contains("/nowhere/carillon.log"), "{}", finished.stderr);
 }

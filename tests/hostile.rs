@@ -5,6 +5,7 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 use support::api::quoted;
+use support::device::{Backend, Place};
 use support::http::{Answer, Http};
 use support::raw::{Raw, announced, handshake, handshake_with, masked, unmasked};
 use support::{DEADLINE, Heard, Listener, Node, eventually};
@@ -309,4 +310,42 @@ async fn a_node_that_is_full_says_when_to_come_back() {
         Listener::try_connect(node.ws(), "/").await.map_err(|refused| format!("{refused:?}"))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_short_of_files_says_so_once_and_goes_on() {
+    let place = Place::new();
+    let node = Node::start(&[("UNIX_SOCKET", &place.text())]).await;
+    let mut bystander = Bystander::of(&node).await;
+    let mut metrics = Http::connect(node.http()).await.unwrap();
+    metrics.get("/livez").await.unwrap();
+    node.limit_files(Some(0));
+    // Each of them waits in the backlog of a listener that can't accept it.
+    let mut backend = Backend::connect(&place.path()).await;
+    let mut http = Http::connect(node.http()).await.unwrap();
+    let mut websocket = Raw::connect(node.ws()).await;
+    websocket.send(handshake("/").as_bytes()).await;
+    eventually("accepting has been tried again and again", DEADLINE, async || {
+        let page = metrics.get("/metrics").await.map_err(|error| error.to_string())?;
+        let failed = page.text().lines().find_map(|line| line.strip_prefix("carillon_http_accept_errors_total "));
+        let failed: u64 = failed.unwrap().parse().unwrap();
+        if failed >= 5 { Ok(()) } else { Err(format!("{failed} times")) }
+    })
+    .await;
+    let said = || {
+        let mut said: Vec<String> = node.log().into_iter().filter(|line| line.contains("can be accepted")).collect();
+        said.iter_mut()
+            .for_each(|line| *line = line.split('"').find(|text| text.starts_with("no ")).unwrap().to_owned());
+        said.sort();
+        said
+    };
+    let once = ["connection to the unix socket", "http connection", "websocket connection"]
+        .map(|of| format!("no {of} can be accepted; trying again"));
+    eventually("each listener has said it", DEADLINE, async || support::eventually::same(said(), once.to_vec())).await;
+    bystander.node.limit_files(None);
+    assert_eq!(http.get("/livez").await.unwrap().status, 200);
+    assert_eq!(websocket.answer().await.unwrap().status, 101);
+    backend.write(r#"{"action":"multicast","data":1}"#).await;
+    assert_eq!(bystander.listener.hears().await, Heard::Text("1".to_owned()));
+    assert_eq!(said(), once);
 }

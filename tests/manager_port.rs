@@ -3,7 +3,9 @@
 mod support;
 
 use std::fs;
+use support::certificates::Certificates;
 use support::http::{Answer, Http, request};
+use support::node::{carillon, finish};
 use support::raw::{Raw, handshake_with};
 use support::ws::Listener;
 use support::{DEADLINE, Fleet, Heard, Node, eventually};
@@ -103,6 +105,13 @@ async fn what_redis_does_not_take_is_not_called_said() {
 }
 
 #[tokio::test]
+async fn a_text_that_is_too_long_is_the_askers_fault() {
+    let node = Node::start(&[("MAX_PUSH", "64")]).await;
+    let answer = admin(&node, "say", &[], br#"{"say":"hello"}"#).await;
+    assert!(answer.status == 400 && answer.text().contains("longer than MAX_PUSH"), "{answer:?}");
+}
+
+#[tokio::test]
 async fn what_is_no_object_or_too_long_closes_the_connection() {
     let node = Node::start(&[PORT, ("MAX_MESSAGE", "1KiB")]).await;
     let long = format!(r#"{{"method":"say","say":"{}"}}"#, "x".repeat(1024));
@@ -162,6 +171,9 @@ async fn without_a_token_web_pages_and_clients_of_a_proxy_are_not_heard() {
         ("", 101),
         ("Origin: https://example.org\r\n", 401),
         ("Origin: null\r\n", 401),
+        ("Referer: https://example.org/\r\n", 401),
+        ("Sec-Fetch-Site: cross-site\r\n", 401),
+        ("X-Forwarded-Proto: https\r\n", 401),
         ("X-Forwarded-For: 127.0.0.1\r\n", 401),
         ("X-Real-IP: 127.0.0.1\r\n", 401),
         ("Via: 1.1 proxy\r\n", 401),
@@ -225,6 +237,66 @@ async fn a_reload_takes_over_a_new_token_and_drops_nobody() {
 }
 
 #[tokio::test]
+async fn a_reload_that_fails_says_why_to_whoever_asked_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (token, limit, level) = (file("token", "old"), file("limit", "1MiB"), file("level", "info"));
+    let environment =
+        [PORT, ("HTTP_TOKEN_FILE", &token), ("MAX_PUSH_FILE", &limit), ("LOG_FILE", &level), ("DRAIN_DELAY", "1h")];
+    let mut node = Node::start(&environment).await;
+    let _client = Listener::connect(node.ws(), "/").await;
+    let mut operator = Listener::connect(node.manager(), "/?token=old").await;
+    let bearer = [("Authorization", "Bearer old")];
+    for (broken, content, good, why) in [
+        ("limit", "a lot", "1MiB", "MAX_PUSH=\"a lot\""),
+        ("token", "", "old", "was set and is gone"),
+        ("level", "x=y=z", "info", "LOG=\"x=y=z\""),
+    ] {
+        // What is right in it is not taken over either.
+        file("level", "debug");
+        file(broken, content);
+        operator.say(r#"{"method":"reload"}"#).await;
+        let said = text(&mut operator).await;
+        assert!(said.starts_with("重启失败: ") && said.contains(why), "{said}");
+        let answer = admin(&node, "reload", &bearer, br#"{"lang":"en"}"#).await;
+        assert!(answer.status == 500 && answer.text().starts_with("not reloaded: "), "{answer:?}");
+        let command = carillon(&["reload", "-p", &node.http().port().to_string()], &[("CARILLON_TOKEN", "old")]);
+        let finished = finish(command).await;
+        assert_eq!((finished.code, finished.stdout.as_str()), (1, ""), "{}", finished.stderr);
+        assert!(finished.stderr.starts_with("重启失败: ") && finished.stderr.contains(why), "{}", finished.stderr);
+        file(broken, good);
+    }
+    assert!(!node.log().iter().any(|line| line.contains("\"DEBUG\"")), "{:?}", node.log());
+    file("level", "info");
+    operator.say(r#"{"method":"reload"}"#).await;
+    assert_eq!(text(&mut operator).await, "服务即将重启");
+    // One that is about to end doesn't say that it will.
+    assert_eq!(admin(&node, "stop", &bearer, b"").await.text(), "服务即将关闭");
+    operator.say(r#"{"method":"reload"}"#).await;
+    assert_eq!(text(&mut operator).await, "重启失败: node is stopping");
+    node.kill();
+}
+
+#[tokio::test]
+async fn a_certificate_that_can_not_be_used_is_an_answer_to_a_reload() {
+    let certificates = Certificates::new();
+    let (certificate, key) = (certificates.path("server.pem"), certificates.path("server.key"));
+    let node = Node::start(&[PORT, ("TLS_CERT", &certificate), ("TLS_KEY", &key)]).await;
+    let mut operator = Listener::connect(node.manager(), "/").await;
+    certificates.write("server.pem", "half of it");
+    // Looked at a second time it is as bad.
+    for _ in 0..2 {
+        operator.say(r#"{"method":"reload","lang":"en"}"#).await;
+        let said = text(&mut operator).await;
+        assert!(said.starts_with("not reloaded: all but the tls certificate is taken over"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_stop_is_answered_and_drains_the_node() {
     let mut node = Node::start(&[PORT]).await;
     let mut client = Listener::connect(node.ws(), "/").await;
@@ -246,6 +318,23 @@ async fn a_stop_that_is_repeated_cuts_nobody_off() {
     }
     assert!(!client.is_gone().await);
     node.kill();
+}
+
+#[tokio::test]
+async fn the_signal_that_follows_an_operators_stop_cuts_nobody_off() {
+    let mut node = Node::start(&[PORT, ("DRAIN_DELAY", "1h")]).await;
+    let mut client = Listener::connect(node.ws(), "/").await;
+    assert_eq!(admin(&node, "stop", &[], b"").await.text(), "服务即将关闭");
+    // As systemd does when its ExecStop has returned.
+    node.terminate();
+    eventually("the node has the signal", DEADLINE, async || {
+        node.log().iter().any(|line| line.contains("draining goes on")).then_some(()).ok_or("it says nothing")
+    })
+    .await;
+    assert!(!node.has_ended());
+    assert!(!client.is_gone().await);
+    node.terminate();
+    node.ended().await;
 }
 
 #[tokio::test]

@@ -342,6 +342,19 @@ async fn a_key_that_comes_with_attributes_works_and_is_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_without_its_first_and_last_line_is_not_shown_as_a_path_that_does_not_exist() {
+    let certificates = Certificates::new();
+    let key: String = certificates.read("server.key").lines().filter(|line| !line.starts_with('-')).collect();
+    let certificate = certificates.path("server.pem");
+    for (certificate, key) in [(&certificate, &key), (&key, &key)] {
+        let environment = [("WS_PORT", "0"), ("HTTP_PORT", "0"), ("TLS_CERT", certificate), ("TLS_KEY", key)];
+        let Finished { code, stdout, stderr } = finish(carillon(&[], &environment)).await;
+        let said = format!("{stdout}{stderr}");
+        assert!(code != 0 && said.contains("not shown") && !said.contains(&key[..20]), "{code} {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_s_command_speaks_tls_to_the_node_that_has_the_certificate_and_to_no_other() {
     let certificates = Certificates::new();
     certificates.renew("other", 4000);

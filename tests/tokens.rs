@@ -6,33 +6,23 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::process::{Command, Stdio};
-use support::http::get;
+use support::device::metric;
 use support::node::{carillon, finish};
 use support::raw::{Raw, handshake_with};
 use support::redis::{RedisCluster, RedisServer, free_port};
-use support::tokens::{SECRET, jwks, jwt, signed};
+use support::tokens::{JWT_SECRET, SECRET, TRIPLE_DES, jwks, jwt, signed, signed_text};
 use support::ws::{Refused, nobody_is_gone};
 use support::{DEADLINE, Events, Heard, Listener, Node, eventually};
 
-const JWT_SECRET: (&str, &str) = ("JWT_SECRET", SECRET);
 const REQUIRED: (&str, &str) = ("AUTH_REQUIRED", "true");
 
-/// A token of the older form for the key `kfw001-websocket`: user `1`, group `room1`.
-const TRIPLE_DES: &str =
-    "bTF2BGJT*b3mGOqrYAI7qEm72yKdkkH*SQGCe0*UHexy8S6Wj3M0R89HVUWxv3jk*c9jf8N85tUzkcJvj5QZPwilZcPwOXMV:JPCNAdrrA4_";
-
 async fn refused(node: &Node, target: &str) -> Refused {
-    match Listener::try_connect(node.ws(), target).await {
-        Ok(_) => panic!("{target}: let in"),
-        Err(refused) => refused,
-    }
+    Listener::refused(node.ws(), target).await
 }
 
-/// What the metric counts for this reason.
-async fn counted(node: &Node, reason: &str) -> String {
-    let page = get(node.http(), "/metrics").await.unwrap();
-    let line = format!("carillon_connections_refused_total{{reason=\"{reason}\"}} ");
-    page.text().lines().find_map(|found| found.strip_prefix(&line)).expect("the reason is shown").to_owned()
+/// How many handshakes were refused for this reason.
+async fn counted(node: &Node, reason: &str) -> u64 {
+    metric(node, &format!("carillon_connections_refused_total{{reason=\"{reason}\"}}")).await
 }
 
 /// What `target` with these header lines is answered, to the end of the connection.
@@ -65,7 +55,19 @@ async fn a_bad_or_missing_token_is_refused_in_one_form_whatever_the_profile() {
             assert_eq!(body, "", "{path}?{query}");
         }
     }
-    assert_eq!(counted(&node, "auth").await, (2 * bad.len()).to_string());
+    assert_eq!(counted(&node, "auth").await, 2 * bad.len() as u64);
+    for (reason, tokens) in [
+        ("missing", 2),
+        ("malformed", 3),
+        ("no_key", 2),
+        ("expired", 1),
+        ("signature", 1),
+        ("too_long", 1),
+        ("issuer", 0),
+    ] {
+        let counted = metric(&node, &format!("carillon_tokens_refused_total{{reason=\"{reason}\"}}")).await;
+        assert_eq!(counted, 2 * tokens, "{reason}");
+    }
     assert_eq!(node.api().count().await.unwrap(), 0);
     let _listener = Listener::connect(node.ws(), &format!("/?auth={}", jwt(SECRET, &json!({ "id": 1 })))).await;
 }
@@ -184,7 +186,7 @@ async fn a_private_channel_needs_a_token_that_allows_it() {
             assert_eq!(body, format!("channel {closed:?} is private: a token that allows it is needed\n"), "{query}");
         }
     }
-    assert_eq!(counted(&node, "private_channel").await, "8");
+    assert_eq!(counted(&node, "private_channel").await, 8);
     let target = format!("/?channel[]=news&channel[]=room:7&channel[]=room:7:a&auth={token}");
     let mut listener = Listener::connect(node.ws(), &target).await;
     for channel in ["news", "room:7", "room:7:a"] {
@@ -196,6 +198,27 @@ async fn a_private_channel_needs_a_token_that_allows_it() {
     node.api().response(&format!("action=subscribe&connection={id}&channel[]=staff")).await.unwrap();
     node.api().push("staff", "for staff").await.unwrap();
     listener.hears_text("for staff").await;
+}
+
+#[tokio::test]
+async fn whoever_is_let_in_has_its_user_however_deep_its_claims_nest() {
+    let node = Node::start(&[JWT_SECRET]).await;
+    let events = Events(node.http());
+    for levels in [1, 60, 63, 64, 100, 124, 125, 126, 127, 1000] {
+        // Written by hand: as a value it can't be written that deep.
+        let claims = format!(r#"{{"id":"u{levels}","x":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        let token = signed_text(SECRET, &json!({ "alg": "HS256" }), &claims);
+        match Listener::try_connect(node.ws(), &format!("/?auth={token}")).await {
+            Err(refused) => assert!(refused.status == 403 && levels > 63, "{levels}: {refused:?}"),
+            Ok(listener) => {
+                let found = events.values("getBind_IdsById", &json!({ "id": format!("u{levels}") })).await;
+                let id = found.values().find_map(|ids| ids.as_object()?.keys().next().cloned()).unwrap();
+                let users = events.values("getIdBy_Id", &json!({ "_id": id })).await;
+                assert!(users.values().any(|user| *user == json!(format!("u{levels}"))), "{levels}: {users:?}");
+                listener.close().await;
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -288,6 +311,35 @@ async fn a_reload_never_lets_everybody_in_because_a_key_is_gone() {
 }
 
 #[tokio::test]
+async fn a_reload_never_lets_everybody_into_private_channels_because_the_list_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (channels, level) = (directory.path().join("private"), directory.path().join("level"));
+    fs::write(&channels, "staff").unwrap();
+    fs::write(&level, "info").unwrap();
+    let files = [("PRIVATE_CHANNELS_FILE", channels.to_str().unwrap()), ("LOG_FILE", level.to_str().unwrap())];
+    let node = Node::start(&files).await;
+    fs::write(&channels, "").unwrap();
+    fs::write(&level, "debug").unwrap();
+    node.signal(Signal::HUP);
+    let said = async |text: &str| {
+        eventually(text, DEADLINE, async || {
+            node.log().iter().any(|line| line.contains(text)).then_some(()).ok_or("it is not in the log")
+        })
+        .await;
+    };
+    said("PRIVATE_CHANNELS was set and is gone").await;
+    assert_eq!(refused(&node, "/?channel[]=staff").await.status, 403);
+    fs::write(&channels, "team").unwrap();
+    node.signal(Signal::HUP);
+    said("configuration read again").await;
+    let _anybody = Listener::connect(node.ws(), "/?channel[]=staff").await;
+    assert_eq!(refused(&node, "/?channel[]=team").await.status, 403);
+    said("handshake refused").await;
+    // The first refusal is not in there: of what was read first nothing at all was taken over.
+    assert_eq!(node.log().iter().filter(|line| line.contains("handshake refused")).count(), 1);
+}
+
+#[tokio::test]
 async fn faults_of_keys_and_rules_are_named_and_no_key_is_shown() {
     let directory = tempfile::tempdir().unwrap();
     let set = directory.path().join("set.json");
@@ -295,9 +347,14 @@ async fn faults_of_keys_and_rules_are_named_and_no_key_is_shown() {
     let set = set.to_str().unwrap();
     for (name, value, allowed) in [
         ("JWT_SECRET", "hunter2", "shorter than 32 bytes"),
-        ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----hunter2", "is no secret"),
+        ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----hunter2", "may be no secret"),
         ("JWT_PUBLIC_KEY", "hunter2", "not one public key in pem"),
         ("JWT_JWKS", "/nowhere/hunter", "readable file with a jwk set"),
+        // A key or a set itself where a path belongs.
+        ("JWT_JWKS", "hunter2", "readable file with a jwk set"),
+        ("JWT_JWKS", r#"{"keys":[{"kty":"oct","k":"hunter2"}]}"#, "readable file with a jwk set"),
+        ("JWT_JWKS_FILE", "hunter2", "readable text file"),
+        ("TLS_KEY_FILE", "hunter2", "readable text file"),
         ("JWT_JWKS", set, "no key for HS256"),
         ("AUTH_KEY", "hunter2 hunter2 hunter2 hunter2", "24 bytes"),
         ("AUTH_MAX_AGE", "1h", "whole number"),
@@ -311,10 +368,17 @@ async fn faults_of_keys_and_rules_are_named_and_no_key_is_shown() {
     ] {
         let finished = finish(carillon(&[], &[(name, value)])).await;
         assert_eq!(finished.code, 2, "{name}={value}: {}", finished.stderr);
-        let line = finished.stderr.lines().find(|line| line.starts_with(&format!("{name}="))).unwrap();
-        assert!(line.contains(allowed), "{name}={value}: {line}");
+        let lines: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with(&format!("{name}="))).collect();
+        assert!(matches!(lines[..], [line] if line.contains(allowed)), "{name}={value}: {lines:?}");
         assert!(!finished.stderr.contains("hunter2"), "{}", finished.stderr);
     }
+}
+
+#[tokio::test]
+async fn a_fault_in_the_rule_for_all_profiles_is_one_where_each_has_its_own() {
+    let own = ["AUTH_REQUIRED_CHANNEL", "AUTH_REQUIRED_CENTER", "AUTH_REQUIRED_DEVICE"].map(|name| (name, "false"));
+    let finished = finish(carillon(&[], &[&own[..], &[("AUTH_REQUIRED", "perhaps")]].concat())).await;
+    assert!(finished.code == 2 && finished.stderr.contains("AUTH_REQUIRED=\"perhaps\""), "{}", finished.stderr);
 }
 
 /// The README's example in PHP, as it stands there.

@@ -49,7 +49,8 @@ impl CorsOrigins {
         let headers = answer.headers_mut();
         match (self, dialect) {
             // No page reads what an operator is answered, and the others are out of every page's reach.
-            (Self::Originals, Dialect::Actions) | (_, Dialect::Device | Dialect::Webhook | Dialect::Operator) => {}
+            (Self::Originals, Dialect::Actions)
+            | (_, Dialect::Device | Dialect::Webhook | Dialect::Operator | Dialect::Library) => {}
             (Self::Originals, Dialect::Events) => allow(headers, ANY, ANY),
             (Self::All, Dialect::Actions | Dialect::Events) => allow(headers, ANY, ANY_AND_TOKEN),
             (Self::Some(origins), Dialect::Actions | Dialect::Events) => {

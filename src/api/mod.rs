@@ -21,6 +21,7 @@ mod events;
 mod fixture;
 mod health;
 mod json;
+mod memory;
 mod metrics;
 mod operator;
 mod routes;
@@ -36,7 +37,7 @@ pub use cors::CorsOrigins;
 pub use tokens::{Secrets, Tokens};
 
 use crate::operator::Order;
-use crate::peer::Peers;
+use crate::peer::{Peer, Peers};
 use crate::service::Service;
 use crate::tls::Certificate;
 use body::Bodies;
@@ -48,7 +49,6 @@ use hyper::body::Incoming;
 use metrics::{HttpMetrics, Metrics};
 use operator::Operator;
 use prometheus::Registry;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -79,7 +79,7 @@ pub struct ApiConfig {
 }
 
 /// Answers WebSocket handshakes where they come in on this server's port.
-pub type Upgrade = Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, Answer> + Send + Sync>;
+pub type Upgrade = Arc<dyn Fn(Request<Incoming>, Peer) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// What a listener offers.
 #[derive(Clone)]

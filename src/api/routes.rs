@@ -10,6 +10,7 @@ use super::body::{self, BodyError};
 use super::events::{self, Scope};
 use super::{Api, Surface};
 use crate::auth::bearer;
+use crate::peer::Peer;
 use crate::query::Query;
 use crate::service::Dialect;
 use bytes::Bytes;
@@ -18,11 +19,10 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
-use std::net::SocketAddr;
 
 impl Api {
     /// Answers one request. Every one has an answer; what can go wrong is in it.
-    pub(super) async fn handle(&self, request: Request<Incoming>, peer: SocketAddr, surface: &Surface) -> Answer {
+    pub(super) async fn handle(&self, request: Request<Incoming>, peer: Peer, surface: &Surface) -> Answer {
         match surface {
             // The one place where WebSockets leave HTTP, if they share this port. Not counted as an HTTP request.
             Surface::Full(Some(upgrade)) if is_upgrade_request(&request) => upgrade(request, peer).await,
@@ -40,7 +40,7 @@ impl Api {
         }
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Answer {
         let (parts, mut body) = request.into_parts();
         let query = Query::parse(parts.uri.query().unwrap_or_default().as_bytes());
         let named = match &query {
@@ -78,6 +78,12 @@ impl Api {
         self.with_cors(dialect, &parts, answer)
     }
 
+    /// Answers a request as on the HTTP port, on whatever port it came in.
+    pub async fn mounted(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+        let _counted = self.http.request();
+        self.route(request, peer).await
+    }
+
     /// Answers what the events API is asked for of this node alone, on whatever path: for a port that has no other API.
     pub async fn node_events(&self, request: Request<Incoming>) -> Answer {
         let _counted = self.http.request();
@@ -110,8 +116,8 @@ impl Api {
     async fn refuse(&self, dialect: Dialect, query: Query, why: String) -> Answer {
         match dialect {
             Dialect::Events => events::refuse(&why),
-            // None comes here: two of them are not for HTTP requests, and what is for an operator has its own path.
-            Dialect::Actions | Dialect::Device | Dialect::Webhook | Dialect::Operator => {
+            // None comes here: three of them are not for HTTP requests, and what is for an operator has its own path.
+            Dialect::Actions | Dialect::Device | Dialect::Webhook | Dialect::Operator | Dialect::Library => {
                 let parameters = actions::Parameters { query, body: Query::default() };
                 actions::refuse(Refusal::Message(why), &parameters, &self.token_param).await
             }

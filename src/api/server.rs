@@ -2,6 +2,8 @@
 
 use super::metrics::Active;
 use super::{Api, Surface};
+use crate::accept::Failures;
+use crate::peer::Peer;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,7 +16,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
 
 /// Bytes of a request's line and headers. hyper takes a URL of up to 64 KiB, which is what a push by GET may need.
 const MAX_HEAD: usize = 96 << 10;
@@ -22,9 +23,6 @@ const MAX_HEAD: usize = 96 << 10;
 /// How long data may stay unacknowledged before the kernel gives a connection up: a client that asks for a long listing
 /// and doesn't read it.
 const UNREAD: Duration = Duration::from_secs(30);
-
-/// The pause after accept failed for want of resources, so that those who hold them can get on.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a connection over the limit is told. It is not read from, so that it costs nothing else.
 const BUSY: &[u8] =
@@ -41,6 +39,7 @@ impl Api {
         };
         // Each listener has a limit of its own, so that probes on a port of their own get through when the API's is full.
         let permits = Arc::new(Semaphore::new(self.max_connections as usize));
+        let mut failures = Failures::new("http connection");
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -64,8 +63,10 @@ impl Api {
                 },
                 Err(error) => {
                     self.http.accept_errors.inc();
-                    tracing::warn!(%error, "accepting an http connection failed");
-                    sleep(ACCEPT_PAUSE).await;
+                    tokio::select! {
+                        () = failures.wait(&error) => {}
+                        () = told_to_stop(&mut shutdown) => break,
+                    }
                 }
             }
         }
@@ -85,7 +86,7 @@ impl Api {
     ) {
         // A port for probes and orders is not behind the proxies of clients, and speaks no TLS.
         if !matches!(surface, Surface::Full(_)) {
-            return self.connection(stream, peer, surface, shutdown).await;
+            return self.connection(stream, Peer::direct(peer), surface, shutdown).await;
         }
         let limit = self.service.limits().handshake_timeout;
         let arrived = tokio::select! {
@@ -113,7 +114,7 @@ impl Api {
     async fn connection<S>(
         self: Arc<Self>,
         stream: S,
-        peer: SocketAddr,
+        peer: Peer,
         surface: Surface,
         mut shutdown: watch::Receiver<bool>,
     ) where

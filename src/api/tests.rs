@@ -5,6 +5,7 @@ use super::*;
 use crate::cluster::State;
 use crate::hub::Traffic;
 use crate::model::Limits;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

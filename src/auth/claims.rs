@@ -2,8 +2,12 @@
 
 use super::patterns::ChannelPatterns;
 use super::rejection::Rejection;
-use crate::model::Name;
+use crate::model::{DeviceId, Name};
 use serde_json::{Map, Value};
+
+/// The most levels of objects and lists, as in a connect query: what tokens say stands in other JSON as one of its members,
+/// whose readers have limits of their own.
+const MAX_DEPTH: usize = 64;
 
 /// What a token says of its bearer, once it is known to be genuine.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,12 +35,28 @@ impl Claims {
     /// Reads a token's object. Names may be texts or, as PHP's values often are, whole numbers; what is `null`, empty or not
     /// there is none.
     pub fn new(object: Map<String, Value>) -> Result<Self, Rejection> {
+        if object.values().any(|value| is_deeper(value, MAX_DEPTH - 1)) {
+            return Err(Rejection::Claim("one nests too deep"));
+        }
         Ok(Self {
             user: name(object.get("id")).ok_or(Rejection::Claim("id is no name"))?,
             group: name(object.get("code")).ok_or(Rejection::Claim("code is no name"))?,
             channels: channels(object.get("channels")).ok_or(Rejection::Claim("channels is no list of patterns"))?,
             object,
         })
+    }
+
+    /// `device`: the stable id that a client of the profile `device` has. Looked at for those alone, as other clients' tokens may
+    /// say anything under that name.
+    ///
+    /// One that spells a connection's id is refused, as it is in a connect query.
+    pub fn device(&self) -> Result<Option<Name>, Rejection> {
+        match name(self.object.get("device")).ok_or(Rejection::Claim("device is no name"))? {
+            Some(name) if name.as_str().parse::<DeviceId>().is_ok() => {
+                Err(Rejection::Claim("device is of the form of a connection's own id"))
+            }
+            device => Ok(device),
+        }
     }
 
     /// All of it, as it came.
@@ -86,6 +106,16 @@ impl Claims {
             None => Err(Rejection::Claim("exp, nbf, ctime or iat is no time")),
         }
     }
+}
+
+/// Whether a value has more than `levels` levels of objects and lists. Its depth is bounded by what reads JSON.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let mut below: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(list) => Box::new(list.iter()),
+        Value::Object(object) => Box::new(object.values()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return false,
+    };
+    levels == 0 || below.any(|value| is_deeper(value, levels - 1))
 }
 
 /// A text, or a whole number as one.
@@ -168,6 +198,38 @@ mod tests {
             let refused = claims(json!({ "channels": bad }));
             assert_eq!(refused, Err(Rejection::Claim("channels is no list of patterns")), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_device_is_a_name_that_spells_no_connection() {
+        let device = |device: Value| claims(json!({ "device": device })).unwrap().device();
+        for (value, found) in [
+            (json!("kitchen ї"), Some("kitchen ї")),
+            (json!("359881030314356"), Some("359881030314356")),
+            (json!(1234567), Some("1234567")),
+            (json!(""), None),
+            (json!(null), None),
+        ] {
+            assert_eq!(device(value.clone()).unwrap().map(|name| name.to_string()).as_deref(), found, "{value}");
+        }
+        for bad in [json!(1.5), json!(true), json!(["a"]), json!({ "os": "x" }), json!("a\n"), json!("x".repeat(201))] {
+            assert_eq!(device(bad.clone()), Err(Rejection::Claim("device is no name")), "{bad}");
+        }
+        let spelled = Err(Rejection::Claim("device is of the form of a connection's own id"));
+        assert_eq!(device(json!("AbCdEfGhIjKlMn_")), spelled);
+        assert_eq!(claims(json!({})).unwrap().device(), Ok(None));
+    }
+
+    #[test]
+    fn what_nests_too_deep_is_refused() {
+        let nested = |levels: usize| {
+            (0..levels).fold(json!(1), |inner, at| match at % 2 {
+                0 => json!([inner]),
+                _ => json!({ "a": inner }),
+            })
+        };
+        assert!(claims(json!({ "x": nested(MAX_DEPTH - 1), "y": [[], {}] })).is_ok());
+        assert_eq!(claims(json!({ "x": 1, "y": nested(MAX_DEPTH) })), Err(Rejection::Claim("one nests too deep")));
     }
 
     #[test]

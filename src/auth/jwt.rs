@@ -43,7 +43,7 @@ impl JwtRules {
         let mut rejection = Rejection::Algorithm;
         for key in named.filter(|key| key.algorithm == header.alg) {
             match decode(token, &key.key, &self.validation(key)) {
-                Ok(data) => return Ok(data.claims),
+                Ok(data) => return self.audience_of(data.claims),
                 Err(error) => match because(error.kind()) {
                     Rejection::Signature => rejection = Rejection::Signature,
                     other => return Err(other),
@@ -51,6 +51,14 @@ impl JwtRules {
             }
         }
         Err(rejection)
+    }
+
+    /// The library passes over an `aud` that is no text and no list of texts.
+    fn audience_of(&self, claims: Map<String, Value>) -> Result<Map<String, Value>, Rejection> {
+        match claims.get("aud") {
+            Some(audience) if self.audience.is_none() && !audience.is_null() => Err(Rejection::Audience),
+            Some(_) | None => Ok(claims),
+        }
     }
 
     fn validation(&self, key: &JwtKey) -> Validation {
@@ -78,7 +86,7 @@ fn because(kind: &ErrorKind) -> Rejection {
         ErrorKind::InvalidAudience => Rejection::Audience,
         ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => Rejection::Issuer,
         ErrorKind::MissingRequiredClaim(_) => Rejection::Audience,
-        ErrorKind::Json(_) => Rejection::Malformed("it is not an object"),
+        ErrorKind::Json(_) => Rejection::Malformed("it is no json object, or nests too deep"),
         _ => Rejection::Malformed("its parts can't be read"),
     }
 }

@@ -6,6 +6,10 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, K
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde_json::Value;
 use std::fmt;
+use std::ops::RangeInclusive;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::public_key::RSAPublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 /// The most keys of one set: a token that names none is tried with each of its algorithm.
 const MAX_KEYS: usize = 64;
@@ -13,8 +17,8 @@ const MAX_KEYS: usize = 64;
 /// Bytes of the shortest secret for HS256 (RFC 7518, section 3.2).
 const SHORTEST_SECRET: usize = 32;
 
-/// Bytes of the shortest RSA modulus (RFC 7518, section 3.3).
-const SHORTEST_MODULUS: usize = 256;
+/// Bytes of an RSA modulus: from what is secure (RFC 7518, section 3.3) to what `ring` takes.
+const MODULUS: RangeInclusive<usize> = 256..=1024;
 
 /// Bytes of a point on P-256 as it is, with the byte for that in front, and of one on Ed25519.
 const P256_POINT: usize = 65;
@@ -38,14 +42,14 @@ pub enum KeyError {
     /// A secret that is too short.
     #[error("secret is shorter than {SHORTEST_SECRET} bytes")]
     ShortSecret,
-    /// A secret that is a key in PEM: whoever has the public key could sign.
-    #[error("secret is a key in pem, which is no secret: public keys are for JWT_PUBLIC_KEY")]
-    PemSecret,
+    /// A secret that is a public key, or may be one: whoever has it could sign.
+    #[error("secret is a key in pem, der or jwk, which may be no secret: public keys are for JWT_PUBLIC_KEY")]
+    KeyAsSecret,
     /// A text that is not one public key in PEM.
     #[error("not one public key in pem (`BEGIN PUBLIC KEY`)")]
     NotPem,
     /// A public key that no token is checked with.
-    #[error("public key is none of rsa of at least 2048 bits, p-256 and ed25519")]
+    #[error("public key is none of rsa of 2048 to 8192 bits, p-256 and ed25519")]
     Kind,
     /// A file that is no JWK Set.
     #[error("not a jwk set (rfc 7517)")]
@@ -64,8 +68,9 @@ pub enum KeyError {
 impl JwtKey {
     /// The secret of HS256 (RFC 7518, section 3.2), its bytes as they are.
     pub fn from_secret(secret: &str) -> Result<Self, KeyError> {
-        if secret.trim_start().starts_with("-----BEGIN") {
-            return Err(KeyError::PemSecret);
+        let is_jwk = serde_json::from_str::<Value>(secret).is_ok_and(|json| json.is_object());
+        if secret.contains("-----BEGIN ") || is_jwk || is_public_der(secret) {
+            return Err(KeyError::KeyAsSecret);
         }
         let key = DecodingKey::from_secret(secret.as_bytes());
         Self::fitting(None, Algorithm::HS256, key).ok_or(KeyError::ShortSecret)
@@ -105,7 +110,7 @@ impl JwtKey {
             let Ok(key) = serde_json::from_value::<Jwk>(key) else { return Err(KeyError::BadKey(number)) };
             let Some(algorithm) = use_of(&key) else { continue };
             let bad = KeyError::BadKey(number);
-            let Ok(decoded) = DecodingKey::from_jwk(&key) else { return Err(bad) };
+            let Ok(decoded) = DecodingKey::from_jwk(&key).map(without_zeros) else { return Err(bad) };
             keys.push(Self::fitting(key.common.key_id, algorithm, decoded).ok_or(bad)?);
         }
         if keys.is_empty() { Err(KeyError::NoKeys) } else { Ok(keys) }
@@ -115,15 +120,40 @@ impl JwtKey {
     fn fitting(id: Option<String>, algorithm: Algorithm, key: DecodingKey) -> Option<Self> {
         let fits = match (algorithm, key.kind()) {
             (Algorithm::HS256, DecodingKeyKind::SecretOrDer(secret)) => secret.len() >= SHORTEST_SECRET,
-            // The modulus and what stands around it, the exponent with it.
-            (Algorithm::RS256, DecodingKeyKind::SecretOrDer(der)) => der.len() > SHORTEST_MODULUS,
-            (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, .. }) => n.len() >= SHORTEST_MODULUS,
+            (Algorithm::RS256, DecodingKeyKind::SecretOrDer(der)) => {
+                RSAPublicKey::from_der(der).is_ok_and(|(_, key)| MODULUS.contains(&significant(key.modulus).len()))
+            }
+            (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, .. }) => MODULUS.contains(&n.len()),
             (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => point.len() == P256_POINT && point[0] == 4,
             (Algorithm::EdDSA, DecodingKeyKind::SecretOrDer(point)) => point.len() == ED25519_POINT,
             _ => false,
         };
         fits.then_some(Self { id, algorithm, key })
     }
+}
+
+/// A number without the zeros in front.
+fn significant(number: &[u8]) -> &[u8] {
+    number.iter().position(|&byte| byte != 0).map_or(&[], |first| &number[first..])
+}
+
+/// An RSA key as RFC 7518 has it (section 6.3.1.1): some issuers write the zero that DER has in front of a modulus, and `ring`
+/// then takes no signature of theirs.
+fn without_zeros(key: DecodingKey) -> DecodingKey {
+    match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => {
+            DecodingKey::from_rsa_raw_components(significant(n), significant(e))
+        }
+        DecodingKeyKind::SecretOrDer(_) => key,
+    }
+}
+
+/// Whether a text is a public key in PEM whose first and last line are missing.
+fn is_public_der(text: &str) -> bool {
+    let base64: String = text.split_ascii_whitespace().collect();
+    STANDARD
+        .decode(base64)
+        .is_ok_and(|der| SubjectPublicKeyInfo::from_der(&der).is_ok() || RSAPublicKey::from_der(&der).is_ok())
 }
 
 /// Whether a key in PEM names P-256 as its curve, as others have points of the same length.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `jwt`, `keys`, `provider` | JSON Web Tokens; the keys that they are checked with; their signatures |
 //! | `triple_des` | the older form, kept for those who have it |
-//! | `claims` | what a token says: user, group, channels, times |
+//! | `claims` | what a token says: user, group, device, channels, times |
 //! | `patterns` | sets of channels, by name or by beginning |
 //! | `bearer` | a token in a header |
 //! | `rejection` | why a token is not taken |

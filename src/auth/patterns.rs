@@ -34,6 +34,11 @@ impl ChannelPatterns {
         texts.into_iter().map(named).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether no channel can be among them.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a channel is among them.
     pub fn contain(&self, channel: &Name) -> bool {
         self.0.iter().any(|pattern| match pattern {
@@ -74,7 +79,7 @@ mod tests {
             assert_eq!(patterns.contain(&Name::new(channel).unwrap()), contained, "{channel}");
         }
         let none: ChannelPatterns = " ,".parse().unwrap();
-        assert!(!none.contain(&Name::new("news").unwrap()));
+        assert!(none.is_empty() && !none.contain(&Name::new("news").unwrap()));
         let all: ChannelPatterns = "*".parse().unwrap();
         assert!(all.contain(&Name::new("news").unwrap()));
     }

@@ -38,3 +38,60 @@ pub enum Rejection {
     #[error("token is not valid yet")]
     NotYet,
 }
+
+impl Rejection {
+    /// What [`label`](Self::label) can be.
+    pub const LABELS: [&str; 11] = [
+        "too_long",
+        "no_key",
+        "malformed",
+        "algorithm",
+        "unknown_key",
+        "signature",
+        "claim",
+        "issuer",
+        "audience",
+        "expired",
+        "not_yet",
+    ];
+
+    /// The word for it in metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::NoKey(_) => "no_key",
+            Self::Malformed(_) => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::UnknownKey => "unknown_key",
+            Self::Signature => "signature",
+            Self::Claim(_) => "claim",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Expired => "expired",
+            Self::NotYet => "not_yet",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rejection_has_a_label() {
+        let all = [
+            Rejection::TooLong,
+            Rejection::NoKey("x"),
+            Rejection::Malformed("x"),
+            Rejection::Algorithm,
+            Rejection::UnknownKey,
+            Rejection::Signature,
+            Rejection::Claim("x"),
+            Rejection::Issuer,
+            Rejection::Audience,
+            Rejection::Expired,
+            Rejection::NotYet,
+        ];
+        assert_eq!(all.each_ref().map(Rejection::label), Rejection::LABELS);
+    }
+}

@@ -33,6 +33,8 @@ qXxiCrrS+YVecxkw0pOwDST5DTBdKxOflHMNbYzlAi2zzNEFgWEBlw==
 
 const UNREADABLE: Rejection = Rejection::Malformed("its header can't be read, or names no known algorithm");
 
+const NO_OBJECT: Rejection = Rejection::Malformed("it is no json object, or nests too deep");
+
 const SECRET: &str = "a secret that is as long as it has to be";
 const NOW: u64 = 1_800_000_000;
 
@@ -248,6 +250,65 @@ fn a_jwk_set_has_its_keys_by_id() {
 }
 
 #[test]
+fn an_rsa_key_with_zeros_in_front_is_the_same_key() {
+    let signer = Signer::Rsa(&RSA_PKCS1_SHA256);
+    let parts = ring::rsa::PublicKeyComponents::<Vec<u8>>::from(rsa().public());
+    let (n, e) = ([vec![0], parts.n].concat(), [vec![0], parts.e].concat());
+    let key = json!({ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode(n), "e": URL_SAFE_NO_PAD.encode(e) });
+    let keys = verifier(JwtKey::from_jwks(&json!({ "keys": [key] }).to_string()).unwrap());
+    assert_eq!(verify(&keys, &signer.token(&algorithm("RS256"), &json!({ "id": 1 }))), Ok(Some("1".to_owned())));
+}
+
+#[test]
+fn keys_of_a_set_with_one_id_are_all_tried_and_each_is_for_its_own_algorithm() {
+    let (rsa, ec, other) = (Signer::Rsa(&RSA_PKCS1_SHA256), Signer::p256(), Signer::p256());
+    let with = |mut key: Value, member: &str, value: Value| {
+        key[member] = value;
+        key
+    };
+    let set = json!({ "keys": [
+        rsa.jwk("k"), ec.jwk("k"), other.jwk("k"), Signer::secret(SECRET).jwk("k"),
+        with(Signer::secret("another secret, which is not for signatures").jwk("enc"), "use", json!("enc")),
+        with(Signer::secret("another secret, which is for HS512 alone, not").jwk("512"), "alg", json!("HS512")),
+        with(Signer::p256().jwk("wrap"), "key_ops", json!(["wrapKey"])),
+        with(rsa.jwk("pss"), "alg", json!("PS256")),
+        with(ec.jwk("odd"), "crv", json!("secp256k1")),
+        with(ec.jwk("new"), "alg", json!("ES256K")),
+    ] });
+    let keys = verifier(JwtKey::from_jwks(&set.to_string()).unwrap());
+    let header = |algorithm: &str, id: &str| json!({ "alg": algorithm, "kid": id });
+    let n = rsa.jwk("k")["n"].as_str().unwrap().to_owned();
+    for (signer, header, found) in [
+        (&rsa, header("RS256", "k"), Ok(())),
+        (&ec, header("ES256", "k"), Ok(())),
+        (&other, header("ES256", "k"), Ok(())),
+        (&Signer::secret(SECRET), header("HS256", "k"), Ok(())),
+        (&Signer::secret(SECRET), algorithm("HS256"), Ok(())),
+        // The public parts of the keys beside it as the secret.
+        (&Signer::secret(&n), header("HS256", "k"), Err(Rejection::Signature)),
+        (&Signer::Secret(URL_SAFE_NO_PAD.decode(&n).unwrap()), header("HS256", "k"), Err(Rejection::Signature)),
+        (
+            &Signer::secret("another secret, which is not for signatures"),
+            header("HS256", "enc"),
+            Err(Rejection::UnknownKey),
+        ),
+        (&Signer::secret("another secret, which is not for signatures"), algorithm("HS256"), Err(Rejection::Signature)),
+        (
+            &Signer::secret("another secret, which is for HS512 alone, not"),
+            header("HS256", "512"),
+            Err(Rejection::UnknownKey),
+        ),
+        (&rsa, header("RS256", "pss"), Err(Rejection::UnknownKey)),
+        (&ec, header("ES256", "odd"), Err(Rejection::UnknownKey)),
+        (&ec, header("ES256", "new"), Err(Rejection::UnknownKey)),
+        (&rsa, header("ES256", "k"), Err(Rejection::Signature)),
+        (&ec, header("EdDSA", "k"), Err(Rejection::Algorithm)),
+    ] {
+        assert_eq!(verify(&keys, &signer.token(&header, &json!({}))), found.map(|()| None), "{header}");
+    }
+}
+
+#[test]
 fn claims_of_a_signed_token_are_kept_to() {
     let rules = |issuer: Option<&str>, audience: Option<&str>| {
         let keys = vec![JwtKey::from_secret(SECRET).unwrap()];
@@ -262,9 +323,14 @@ fn claims_of_a_signed_token_are_kept_to() {
         (&any, json!({ "exp": "yesterday" }), Err(Rejection::Claim("exp, nbf, ctime or iat is no time"))),
         (&any, json!({ "nbf": NOW + 11 }), Err(Rejection::NotYet)),
         (&any, json!({ "id": "a\nb" }), Err(Rejection::Claim("id is no name"))),
-        (&any, json!([]), Err(Rejection::Malformed("it is not an object"))),
-        (&any, json!("text"), Err(Rejection::Malformed("it is not an object"))),
+        (&any, json!([]), Err(NO_OBJECT)),
+        (&any, json!("text"), Err(NO_OBJECT)),
         (&any, json!({ "aud": "bells" }), Err(Rejection::Audience)),
+        (&any, json!({ "aud": [] }), Err(Rejection::Audience)),
+        (&any, json!({ "aud": 5 }), Err(Rejection::Audience)),
+        (&any, json!({ "aud": [5] }), Err(Rejection::Audience)),
+        (&any, json!({ "aud": { "0": "bells" } }), Err(Rejection::Audience)),
+        (&any, json!({ "aud": null }), Ok(())),
         (&issuer, json!({ "iss": "us" }), Ok(())),
         (&issuer, json!({ "iss": "them" }), Err(Rejection::Issuer)),
         (&issuer, json!({ "iss": 5 }), Err(Rejection::Issuer)),
@@ -272,13 +338,14 @@ fn claims_of_a_signed_token_are_kept_to() {
         (&audience, json!({ "aud": "bells" }), Ok(())),
         (&audience, json!({ "aud": ["x", "bells"] }), Ok(())),
         (&audience, json!({ "aud": ["x"] }), Err(Rejection::Audience)),
+        (&audience, json!({ "aud": 5 }), Err(Rejection::Audience)),
         (&audience, json!({}), Err(Rejection::Audience)),
     ] {
         let token = Signer::secret(SECRET).token(&algorithm("HS256"), &claims);
         assert_eq!(verify(rules, &token), found.map(|()| None), "{claims}");
     }
     let token = Signer::secret(SECRET).token_of(&algorithm("HS256").to_string(), "{\"id\":");
-    assert_eq!(verify(&any, &token), Err(Rejection::Malformed("it is not an object")));
+    assert_eq!(verify(&any, &token), Err(NO_OBJECT));
 }
 
 #[test]
@@ -318,7 +385,21 @@ fn what_is_no_token_of_any_form_or_too_long_is_refused_before_it_is_decoded() {
 #[test]
 fn what_can_not_be_a_key_is_refused_without_being_shown() {
     assert_eq!(JwtKey::from_secret(&"s".repeat(31)), Err(KeyError::ShortSecret));
-    assert_eq!(JwtKey::from_secret(&rsa_pem()), Err(KeyError::PemSecret));
+    let bare = |pem: &str| pem.lines().filter(|line| !line.starts_with('-')).collect::<Vec<_>>().join("\n");
+    for public in [
+        rsa_pem(),
+        format!("Bag Attributes\n{}", rsa_pem()),
+        bare(&rsa_pem()),
+        bare(&rsa_pem()).replace('\n', ""),
+        bare(SHORT_RSA),
+        bare(&Signer::p256().pem()),
+        bare(&Signer::ed25519().pem()),
+        Signer::p256().jwk("e").to_string(),
+        json!({ "keys": [Signer::Rsa(&RSA_PKCS1_SHA256).jwk("r")] }).to_string(),
+    ] {
+        assert_eq!(JwtKey::from_secret(&public), Err(KeyError::KeyAsSecret), "{public}");
+    }
+    assert!(JwtKey::from_secret(&STANDARD.encode([7; 32])).is_ok());
     let two = format!("{}{}", rsa_pem(), Signer::p256().pem());
     for (pem, why) in [
         ("", KeyError::NotPem),
@@ -332,6 +413,9 @@ fn what_can_not_be_a_key_is_refused_without_being_shown() {
     ] {
         assert_eq!(JwtKey::from_pem(pem), Err(why), "{pem}");
     }
+    let modulus = |bytes: Vec<u8>| {
+        json!({ "keys": [{ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode(bytes), "e": "AQAB" }] }).to_string()
+    };
     let many = json!({ "keys": vec![Signer::secret(SECRET).jwk("s"); 65] }).to_string();
     for (set, why) in [
         ("", KeyError::NotJwks),
@@ -344,6 +428,9 @@ fn what_can_not_be_a_key_is_refused_without_being_shown() {
         (r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAA"}]}"#, KeyError::BadKey(0)),
         (r#"{"keys":[{"kty":"EC","crv":"P-256","x":"AAAA","y":"AAAA"}]}"#, KeyError::BadKey(0)),
         (r#"{"keys":[{"kty":"RSA","n":"AAAA","e":"AQAB"}]}"#, KeyError::BadKey(0)),
+        // As long as a key has to be with the zeros in front.
+        (&modulus([vec![0; 128], vec![0xff; 128]].concat()), KeyError::BadKey(0)),
+        (&modulus(vec![0xff; 1025]), KeyError::BadKey(0)),
         (&many, KeyError::ManyKeys),
     ] {
         assert_eq!(JwtKey::from_jwks(set), Err(why), "{set}");

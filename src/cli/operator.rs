@@ -4,17 +4,19 @@ use super::ClientOptions;
 use crate::config;
 use crate::operator::Language;
 use clap::{ArgAction, Args};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 /// What `carillon start` can be told.
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub struct Start {
     /// Run in the background; ends when the node listens, or says why it doesn't
     #[arg(short = 'd', long, requires = "pid_file")]
     pub daemon: bool,
     /// A file for the process's number; a second node with the same one doesn't start
     #[arg(long, value_name = "FILE", env = "CARILLON_PID_FILE")]
-    pub pid_file: Option<PathBuf>,
+    pid_file: Option<OsString>,
     /// A file that the log of a node in the background is appended to [default: beside the pid file, ending with .log]
     #[arg(long, value_name = "FILE", requires = "daemon")]
     pub log_file: Option<PathBuf>,
@@ -24,6 +26,18 @@ pub struct Start {
     /// This is the process in the background.
     #[arg(long, hide = true, conflicts_with = "daemon", requires = "pid_file")]
     pub detached: bool,
+    /// Ignored, as the replaced command did: where a node listens is in its environment
+    #[arg(short = 'h', value_name = "HOST", hide = true)]
+    host: Option<String>,
+    /// Ignored in the same way.
+    #[arg(short = 'p', value_name = "PORT", hide = true)]
+    port: Option<String>,
+    /// Ignored in the same way.
+    #[arg(short = 'i', value_name = "TEXT", hide = true, allow_hyphen_values = true)]
+    text: Option<String>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// What `carillon reload`, `stop`, `status` and `say` can be told.
@@ -51,6 +65,11 @@ pub struct Told {
 }
 
 impl Start {
+    /// The file for the process's number; an empty name is none.
+    pub fn pid_file(&self) -> Option<&Path> {
+        self.pid_file.as_deref().filter(|name| !name.is_empty()).map(Path::new)
+    }
+
     /// The language to speak.
     pub fn language(&self) -> Language {
         language(self.lang)

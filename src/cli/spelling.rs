@@ -3,8 +3,11 @@
 use crate::operator::{Language, Operation, Phrase};
 use std::ffi::{OsStr, OsString};
 
+/// Its option for what everybody is told.
+const TEXT: &str = "-i";
+
 /// Its options that a value follows; with `-s` itself all that it has.
-const WITH_VALUE: [&str; 3] = ["-h", "-p", "-i"];
+const WITH_VALUE: [&str; 3] = ["-h", "-p", TEXT];
 
 /// The command line with the operation that `-s` names as its subcommand; as it is where it is not of that spelling.
 ///
@@ -32,6 +35,11 @@ pub fn spelled(arguments: Vec<OsString>) -> Result<Vec<OsString>, Phrase> {
                 value => Some(value.to_owned()),
             };
             operation = Some(value.filter(|value| !value.is_empty()).ok_or(Phrase::NoOperation)?);
+            continue;
+        }
+        // Without its value it is as if it were not there, which is for `say` to complain about.
+        if text == TEXT && left.len() == 0 {
+            of_console = true;
             continue;
         }
         rest.push(argument.clone());
@@ -77,6 +85,7 @@ mod tests {
             ("carillon -s=stop -p 9501", "carillon stop -p 9501"),
             ("carillon -h 127.0.0.1 -p 9501 -s say -i hello", "carillon say -h 127.0.0.1 -p 9501 -i hello"),
             ("carillon -i -s -s say", "carillon say -i -s"),
+            ("carillon -s say -i", "carillon say"),
             ("carillon -s start -d --pid-file x", "carillon start -d --pid-file x"),
             ("carillon --lang en -s reload", "carillon reload --lang en"),
         ] {
@@ -100,6 +109,7 @@ mod tests {
             ("carillon -s=", Phrase::NoOperation),
             ("carillon -h 127.0.0.1", Phrase::NoOperation),
             ("carillon -p 9501 -i hello", Phrase::NoOperation),
+            ("carillon -i", Phrase::NoOperation),
             ("carillon -s restart", Phrase::NotAnOperation),
             ("carillon -s -h 127.0.0.1", Phrase::NotAnOperation),
             ("carillon -s push --all x", Phrase::NotAnOperation),

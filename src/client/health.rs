@@ -46,10 +46,36 @@ pub(super) async fn health(api: &Api, health: &Health, output: &mut Output) -> R
 /// The health pages of a node with this configuration, asked from its own machine.
 fn of_this_machine(config: &Config) -> Result<Url, Failure> {
     let mut url = local_url(config.http_host, config.metrics_port.unwrap_or(config.http_port), "--api")?;
+    if config.metrics_port.is_none() {
+        speaks_plainly(config, "METRICS_PORT")?;
+    }
     if config.http_tls && config.metrics_port.is_none() {
         url.set_scheme("https").map_err(|()| Failure::Usage(format!("{url}: can't be asked over tls")))?;
     }
     Ok(url)
+}
+
+/// Whether this machine's commands can speak to the HTTP port of a node with this configuration; `instead` names the variable
+/// of a port where they always can. Without the header that it waits for, it would hang up without a word.
+pub(super) fn speaks_plainly(config: &Config, instead: &str) -> Result<(), Failure> {
+    let peers = &config.peers;
+    let from = reached_at(config.http_host);
+    if peers.proxy_protocol && peers.trusted.contains(from) {
+        return Err(Failure::Usage(format!(
+            "PROXY_PROTOCOL is set and {from} is in TRUSTED_PROXIES, so the node waits for that protocol's header from this \
+             machine too: trust the proxy's address alone, or set {instead}"
+        )));
+    }
+    Ok(())
+}
+
+/// Where this machine reaches a port that listens on this address, and so where from.
+fn reached_at(host: IpAddr) -> IpAddr {
+    match host {
+        IpAddr::V4(any) if any.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(any) if any.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+        one => one.to_canonical(),
+    }
 }
 
 /// The URL of a port of this machine's node, by the address that it listens on; `option` names a port that isn't known.
@@ -57,12 +83,7 @@ pub(super) fn local_url(host: IpAddr, port: u16, option: &str) -> Result<Url, Fa
     if port == 0 {
         return Err(Failure::Usage(format!("the node's port is 0, so the system chose one: name it with {option}")));
     }
-    let host = match host {
-        IpAddr::V4(any) if any.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(any) if any.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
-        one => one,
-    };
-    let url = format!("http://{}/", SocketAddr::new(host, port));
+    let url = format!("http://{}/", SocketAddr::new(reached_at(host), port));
     Url::parse(&url).map_err(|error| Failure::Usage(format!("{url}: {error}")))
 }
 
@@ -95,5 +116,22 @@ mod tests {
             assert_eq!(of_this_machine(&config(variables)).unwrap().as_str(), asked, "{variables:?}");
         }
         assert!(matches!(of_this_machine(&config(&[("HTTP_PORT", "0")])), Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn a_node_that_waits_for_the_header_of_a_proxy_is_not_asked_without_it() {
+        let with = ("PROXY_PROTOCOL", "true");
+        let cases: [(&[(&str, &str)], bool); 5] = [
+            (&[with], false),
+            (&[with, ("HTTP_HOST", "::ffff:10.1.2.3"), ("TRUSTED_PROXIES", "10.0.0.0/8")], false),
+            (&[with, ("METRICS_PORT", "9001")], true),
+            (&[with, ("TRUSTED_PROXIES", "10.0.0.1")], true),
+            (&[], true),
+        ];
+        for (variables, asked) in cases {
+            let config =
+                Config::from_variables(variables.iter().map(|&(name, value)| (name.into(), value.into()))).unwrap();
+            assert_eq!(of_this_machine(&config).is_ok(), asked, "{variables:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::api::Api;
 use super::failure::Failure;
-use super::health::local_url;
+use super::health::{local_url, speaks_plainly};
 use super::http::shown;
 use super::output::Output;
 use crate::cli::{DEFAULT_API, Format, Told};
@@ -45,7 +45,7 @@ pub(super) async fn operate(operation: Operation, told: &Told, output: &mut Outp
         },
         _ if status == StatusCode::UNAUTHORIZED => {
             let because = "the node wants its HTTP_TOKEN (--token-file, CARILLON_TOKEN_FILE); one without a token hears only \
-                           operators of its own machine";
+                           programs of its own machine, over 127.0.0.1 or ::1";
             return Err(fail(Phrase::Denied, Some(because.to_owned()), 1));
         }
         Some(said) if status != StatusCode::UPGRADE_REQUIRED => {
@@ -61,28 +61,31 @@ fn whom(told: &Told) -> Result<(Url, Api), Failure> {
     let Told { host, port, options, .. } = told;
     let named = options.api.as_str() != DEFAULT_API;
     let mut api = Api::new(options)?;
-    let mut url = if named || (host.is_some() && port.is_some()) {
+    // Whoever names a port needs nothing of the configuration, which may be what is broken.
+    let mut url = if named || port.is_some() {
         options.api.clone()
     } else {
         let config = Config::from_env().map_err(|faults| {
-            Failure::Usage(format!("the configuration of this machine's node has faults:\n{faults}"))
+            Failure::Usage(format!(
+                "the configuration of this machine's node has faults (-h and -p name a node without it):\n{faults}"
+            ))
         })?;
-        // Only a node that is found by these variables has their token.
-        if host.is_none()
-            && port.is_none()
-            && let Some(token) = config.reloadable.secrets.api.first()
-        {
-            api.authorize_unless_told(token)?;
+        // Only the node that is found by these variables has their token and their certificate.
+        if host.is_none() {
+            if config.manager.is_none() {
+                speaks_plainly(&config, "MANAGER_PORT")?;
+            }
+            if let Some(token) = config.reloadable.secrets.api.first() {
+                api.authorize_unless_told(token)?;
+            }
+            if is_https(&config)
+                && let Some(sources) = &config.reloadable.tls
+            {
+                let certificate = sources.own_certificate().map_err(|error| Failure::Usage(error.to_string()))?;
+                api.trust(certificate, options)?;
+            }
         }
-        if port.is_none()
-            && host.is_none()
-            && is_https(&config)
-            && let Some(sources) = &config.reloadable.tls
-        {
-            let certificate = sources.own_certificate().map_err(|error| Failure::Usage(error.to_string()))?;
-            api.trust(certificate, options)?;
-        }
-        if port.is_some() { options.api.clone() } else { of_this_machine(&config)? }
+        of_this_machine(&config)?
     };
     if let Some(host) = host {
         url.set_host(Some(host)).map_err(|error| Failure::Usage(format!("host {host}: {error}")))?;

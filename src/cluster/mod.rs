@@ -212,7 +212,7 @@ impl About {
         NodeSummary {
             seq: seq.get(),
             id: self.id.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::release::VERSION.to_owned(),
             address: self.address.clone(),
             start_time: self.start_time,
             counters: (self.counters)(),

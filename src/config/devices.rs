@@ -36,7 +36,7 @@ pub(super) fn heartbeats(
     Profile::ALL.map(|profile| {
         let default = match profile {
             Profile::Device => DEVICE_INTERVAL,
-            Profile::Channel | Profile::Center | Profile::Method => Duration::ZERO,
+            Profile::Channel | Profile::Center | Profile::Method | Profile::Handler => Duration::ZERO,
         };
         let own_name = of_profile(interval_name, profile);
         let own = values.get(&own_name).cloned();

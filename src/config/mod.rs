@@ -7,6 +7,7 @@ mod devices;
 mod locale;
 mod parse;
 mod sign_in;
+mod supervisor;
 mod variables;
 mod webhook;
 
@@ -35,6 +36,7 @@ use webhook::RawWebhook;
 
 pub use locale::locale;
 pub use parse::Faults;
+pub use supervisor::notify_socket;
 pub use variables::{VARIABLES, Variable, table};
 
 /// How log lines look.
@@ -211,8 +213,8 @@ impl Config {
         let device_client_actions = read.flag("DEVICE_CLIENT_ACTIONS", raw.device_client_actions);
         if device_client_actions && profiles.have(Profile::Device) {
             warnings.push(
-                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody, and subscribe itself \
-                 to any channel, private ones too"
+                "DEVICE_CLIENT_ACTIONS is set: every client of the profile device can push to everybody and have any device \
+                 subscribed to any channel, to private ones where its own token allows them"
                     .to_owned(),
             );
         }
@@ -279,6 +281,7 @@ impl Config {
         }
         let raw_webhook = RawWebhook {
             url: raw.webhook_url,
+            ca: raw.webhook_ca,
             events: raw.webhook_events,
             timeout: raw.webhook_timeout,
             concurrency: raw.webhook_concurrency,

@@ -1,13 +1,13 @@
 //! Values out of texts. A fault is noted and a default goes on in its place, so that all faults are found in one run.
 
 use crate::cluster::redis::SHORTEST_LEASE;
-use crate::model::beginning;
+use crate::model::{beginning, shown_path};
 use crate::tls::{Source, TlsConfig};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -45,6 +45,8 @@ fn shown(name: &str, value: &str) -> String {
         ["TOKEN", "REDIS_URL", "WEBHOOK_URL", "WEBHOOK_SECRET", "AUTH_KEY", "JWT_SECRET", "JWT_PUBLIC_KEY", "TLS_KEY"];
     if secret.iter().any(|secret| name.contains(secret)) {
         "(not shown)".to_owned()
+    } else if name.starts_with("JWT_JWKS") && !Path::new(value).exists() {
+        shown_path(value)
     } else {
         format!("{:?}", shortened(value))
     }

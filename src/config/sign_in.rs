@@ -69,24 +69,25 @@ fn required(
     verifier: &Verifier,
 ) -> Vec<Profile> {
     let name = "AUTH_REQUIRED";
-    let for_all = for_all.map(|text| (name.to_owned(), text));
-    let mut required = Vec::new();
     let mut keyless = Vec::new();
+    let mut flag = |name: String, text: &str| {
+        let set = read.flag(&name, Some(text.to_owned()));
+        if set {
+            keyless.push((name, text.to_owned()));
+        }
+        set
+    };
+    // Read where every profile has an own one as well: a fault is one all the same.
+    let for_all = for_all.map(|text| flag(name.to_owned(), &text));
+    let mut required = Vec::new();
     for profile in Profile::ALL {
         let own_name = of_profile(name, profile);
-        let own = values.get(&own_name).map(|text| (own_name, text.clone()));
-        let Some((name, text)) = own.or_else(|| for_all.clone()) else {
-            if profile == Profile::Method && verifier.has_keys() {
-                required.push(profile);
-            }
-            continue;
-        };
-        if read.flag(&name, Some(text.clone())) {
+        let own = values.get(&own_name).map(|text| flag(own_name, text));
+        let default = profile == Profile::Method && verifier.has_keys();
+        if own.or(for_all).unwrap_or(default) {
             required.push(profile);
-            keyless.push((name, text));
         }
     }
-    keyless.dedup();
     // With a key that can't be one there is a fault already.
     if !verifier.has_keys() && !read.faults.name_any(&["AUTH_KEY", "JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS"]) {
         for (name, text) in keyless {

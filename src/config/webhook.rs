@@ -26,6 +26,7 @@ const NO_EVENTS: &str = "none";
 /// The variables as they were found.
 pub(super) struct RawWebhook {
     pub(super) url: Option<String>,
+    pub(super) ca: Option<String>,
     pub(super) events: Option<String>,
     pub(super) timeout: Option<String>,
     pub(super) concurrency: Option<String>,
@@ -43,8 +44,9 @@ pub(super) fn webhook(read: &mut Reader, raw: RawWebhook, values: &HashMap<Strin
     let queue = read.bytes("WEBHOOK_QUEUE", raw.queue, 16 << 20, 1 << 16);
     let close_max_age = read.duration("WEBHOOK_CLOSE_MAX_AGE", raw.close_max_age, Duration::from_secs(3600));
     let open_required = read.flag_or("WEBHOOK_OPEN_REQUIRED", raw.open_required, true);
+    let ca = raw.ca.and_then(|path| read.file("WEBHOOK_CA", path));
     let url = url(read, raw.url?)?;
-    Some(WebhookConfig { url, events, channel_events, timeout, concurrency, queue, close_max_age, open_required })
+    Some(WebhookConfig { url, ca, events, channel_events, timeout, concurrency, queue, close_max_age, open_required })
 }
 
 fn url(read: &mut Reader, text: String) -> Option<Uri> {
@@ -113,15 +115,16 @@ pub(super) fn idle_timeouts(
 ) -> IdleTimeouts {
     let name = "IDLE_TIMEOUT";
     let for_all = idle_timeout.map(|text| read.duration(name, Some(text), Duration::ZERO));
-    Profile::ALL.map(|profile| {
+    let profiles = Profile::ALL.map(|profile| {
         let default = match profile {
             Profile::Method => METHOD_IDLE_TIMEOUT,
-            Profile::Channel | Profile::Center | Profile::Device => Duration::ZERO,
+            Profile::Channel | Profile::Center | Profile::Device | Profile::Handler => Duration::ZERO,
         };
         let own = of_profile(name, profile);
         let value = values.get(&own).cloned();
         read.duration(&own, value, for_all.unwrap_or(default))
-    })
+    });
+    IdleTimeouts { profiles, handlers: Duration::ZERO }
 }
 
 #[cfg(test)]

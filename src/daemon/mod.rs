@@ -1,11 +1,16 @@
-//! A node in the background: `carillon start --daemon`.
+//! A node in the background, `carillon start --daemon`, and what else a process owes its system: the word to a service manager,
+//! the number of files it may have open.
 //!
 //! The process that was called starts its own binary a second time, with a log file for its standard error and a pipe for
 //! its standard output, waits on the pipe for the word that it listens, and ends. The second process makes a session of its
 //! own before it has a second thread. There is no fork of a process that runs already.
 
+mod notify;
+mod open_files;
 mod pid_file;
 
+pub use notify::listening;
+pub use open_files::raise_limit;
 pub use pid_file::{PidFile, PidFileError};
 
 use crate::cli::Start;
@@ -19,6 +24,9 @@ use std::process::{Command, ExitCode, Stdio};
 /// What the process in the background writes when it listens.
 const READY: &str = "ready";
 
+/// Exit code for what can't be meant.
+const WRONG_USAGE: u8 = 2;
+
 /// Bytes of its log that are shown where it has not started.
 const SHOWN_LOG: u64 = 16 << 10;
 
@@ -28,6 +36,9 @@ enum LaunchError {
     /// There is no name for its log.
     #[error("a daemon needs a pid file: --pid-file FILE")]
     NoPidFile,
+    /// One file can't be both.
+    #[error("log file {0}: that is the pid file; name another one with --log-file")]
+    LogIsPidFile(PathBuf),
     /// Its log can't be written.
     #[error("log file {path}: {error}")]
     Log {
@@ -57,7 +68,10 @@ pub fn launch(start: &Start) -> ExitCode {
         Err(error) => {
             tell(&mut io::stderr(), &Phrase::NotStarted.in_language(language));
             tell(&mut io::stderr(), &format!("carillon: {error}"));
-            ExitCode::FAILURE
+            match error {
+                LaunchError::NoPidFile | LaunchError::LogIsPidFile(_) => ExitCode::from(WRONG_USAGE),
+                LaunchError::Log { .. } | LaunchError::Process(_) => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -71,8 +85,11 @@ enum Launched {
 }
 
 fn try_launch(start: &Start) -> Result<Launched, LaunchError> {
-    let pid_file = start.pid_file.as_deref().ok_or(LaunchError::NoPidFile)?;
+    let pid_file = start.pid_file().ok_or(LaunchError::NoPidFile)?;
     let path = start.log_file.clone().unwrap_or_else(|| pid_file.with_extension("log"));
+    if path == pid_file {
+        return Err(LaunchError::LogIsPidFile(path));
+    }
     let log_error = |error| LaunchError::Log { path: path.clone(), error };
     let log = OpenOptions::new().create(true).append(true).open(&path).map_err(log_error)?;
     let before = log.metadata().map_err(log_error)?.len();

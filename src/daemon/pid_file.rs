@@ -1,15 +1,22 @@
 //! A file with the number of the process that runs, which no second one can take.
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 /// How often a file is opened anew that somebody else has replaced in the meantime.
 const ATTEMPTS: usize = 100;
 
-/// Bytes of a process number that are read of somebody else's file.
+/// The pause after which a file is looked at again that somebody is just replacing.
+const REPLACING: Duration = Duration::from_millis(20);
+
+/// Bytes of somebody else's file that are read: more than a process number and its line break have.
 const LONGEST: u64 = 32;
 
 /// Why a process can't have the file.
@@ -22,6 +29,14 @@ pub enum PidFileError {
         path: PathBuf,
         /// What is in it.
         pid: String,
+    },
+    /// There is something else at its place, which is not to be replaced.
+    #[error("pid file {path}: {what}")]
+    NotOne {
+        /// The file.
+        path: PathBuf,
+        /// What is there.
+        what: &'static str,
     },
     /// It can't be read or written.
     #[error("pid file {path}: {error}")]
@@ -44,23 +59,47 @@ pub struct PidFile {
 
 impl PidFile {
     /// Writes this process's number to `path`. A reader finds the old content or the new one, nothing in between.
+    ///
+    /// # Errors
+    /// A live process has it, something else is there, or the system says no.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a node claims its file before it has a runtime that sleep could block"
+    )]
     pub fn claim(path: &Path) -> Result<Self, PidFileError> {
         let failed = |error| PidFileError::Io { path: path.to_owned(), error };
+        let mut taken = None;
         for _ in 0..ATTEMPTS {
+            // Before it is opened: that of a device or a pipe may do anything.
+            if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+                return Err(PidFileError::NotOne { path: path.to_owned(), what: "not a regular file" });
+            }
             let current = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
             let mut current = current.map_err(failed)?;
             match current.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let mut pid = String::new();
-                    Read::by_ref(&mut current).take(LONGEST).read_to_string(&mut pid).map_err(failed)?;
-                    return Err(PidFileError::Taken { path: path.to_owned(), pid: pid.trim().to_owned() });
+                    let content = beginning(&mut current).map_err(failed)?;
+                    let pid = String::from_utf8_lossy(&content).trim().to_owned();
+                    let is_its_own = is_live(&pid);
+                    let error = PidFileError::Taken { path: path.to_owned(), pid };
+                    if is_its_own {
+                        return Err(error);
+                    }
+                    // Somebody has the lock and has yet to put its number there, unless it can't be seen from here.
+                    taken = Some(error);
+                    thread::sleep(REPLACING);
+                    continue;
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             // Whoever had the lock may have put another file in its place, or taken it away.
             if !is_at(&current, path).map_err(failed)? {
                 continue;
+            }
+            if !is_number(&beginning(&mut current).map_err(failed)?) {
+                let what = "holds something else than a process number, so it is left as it is";
+                return Err(PidFileError::NotOne { path: path.to_owned(), what });
             }
             // Under the lock of what is there, so nobody else writes this one; locked itself before it is at its place.
             let mut beside = path.as_os_str().to_owned();
@@ -72,7 +111,7 @@ impl PidFile {
             fs::rename(&beside, path).map_err(failed)?;
             return Ok(Self { path: path.to_owned(), file });
         }
-        Err(failed(io::Error::other("others replace it again and again")))
+        Err(taken.unwrap_or_else(|| failed(io::Error::other("others replace it again and again"))))
     }
 }
 
@@ -84,6 +123,25 @@ impl Drop for PidFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// The first bytes of a file that was just opened.
+fn beginning(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    Read::by_ref(file).take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether it is a process number, with a line break or without, or nothing yet.
+fn is_number(content: &[u8]) -> bool {
+    content.len() < LONGEST as usize && content.trim_ascii().iter().all(u8::is_ascii_digit)
+}
+
+/// Whether a process has this number.
+fn is_live(pid: &str) -> bool {
+    let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) else { return false };
+    // Not allowed: it is somebody else's.
+    matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM))
 }
 
 /// Whether this file is the one at `path`.
@@ -105,7 +163,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("carillon.pid");
         // One that a killed process has left, longer than what replaces it.
-        fs::write(&path, "4194304 and more\n").unwrap();
+        fs::write(&path, "  000004194304\n").unwrap();
         let owned = PidFile::claim(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
         match PidFile::claim(&path) {
@@ -127,6 +185,47 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         drop(owned);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn what_is_no_pid_file_is_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("carillon.env");
+        let endless = "1".repeat(40);
+        for content in ["HTTP_PORT=8080\n", "1 2\n", "\u{fffd}", &endless] {
+            fs::write(&path, content).unwrap();
+            assert!(matches!(PidFile::claim(&path), Err(PidFileError::NotOne { .. })), "{content:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        // Replaced by a file, a device would be gone for everybody.
+        for device in [directory.path(), Path::new("/dev/null")] {
+            let error = PidFile::claim(device).unwrap_err().to_string();
+            assert_eq!(error, format!("pid file {}: not a regular file", device.display()));
+        }
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[test]
+    fn of_two_that_start_at_once_the_one_that_is_late_names_the_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("carillon.pid");
+        // Left by a killed process, with a number above all that there are; somebody is about to replace it.
+        fs::write(&path, "4194305\n").unwrap();
+        let left = File::open(&path).unwrap();
+        left.lock().unwrap();
+        let late = thread::spawn({
+            let path = path.clone();
+            move || PidFile::claim(&path).map(drop)
+        });
+        let beside = directory.path().join("beside");
+        let mut file = File::create(&beside).unwrap();
+        file.lock().unwrap();
+        writeln!(file, "{}", std::process::id()).unwrap();
+        fs::rename(&beside, &path).unwrap();
+        match late.join().unwrap() {
+            Err(PidFileError::Taken { pid, .. }) => assert_eq!(pid, std::process::id().to_string()),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

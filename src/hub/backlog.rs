@@ -9,6 +9,9 @@ use tokio::sync::oneshot;
 pub(super) struct Backlog {
     queue: VecDeque<Bytes>,
     bytes: usize,
+    /// Pushes that wait for the end of a message in fragments, while one is under way.
+    held: Option<Vec<Bytes>>,
+    held_bytes: usize,
     /// Frames of the connection's own, whose session waits for them.
     replies: VecDeque<Reply>,
     /// Bytes written since this backlog began.
@@ -34,10 +37,46 @@ impl Backlog {
         self.queue.push_back(buffer);
     }
 
-    /// The last `bytes` of what is in here are a reply; `written` hears when they are gone.
+    /// The same with a push: behind the message in fragments that is under way, if there is one.
+    pub(super) fn push_or_hold(&mut self, buffer: Bytes) {
+        match &mut self.held {
+            None => self.push(buffer),
+            Some(held) => {
+                self.bytes += buffer.len();
+                self.held_bytes += buffer.len();
+                held.push(buffer);
+            }
+        }
+    }
+
+    /// From now on pushes wait.
+    pub(super) fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// Whether they do.
+    pub(super) fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// They wait no more.
+    pub(super) fn let_go(&mut self) {
+        self.queue.extend(self.held.take().unwrap_or_default());
+        self.held_bytes = 0;
+    }
+
+    /// They wait no more, as they are dropped; how many bytes.
+    pub(super) fn drop_held(&mut self) -> usize {
+        self.held = None;
+        self.bytes -= self.held_bytes;
+        std::mem::take(&mut self.held_bytes)
+    }
+
+    /// The last `bytes` of what is in here and not held are a reply; `written` hears when they are gone.
     pub(super) fn is_reply(&mut self, bytes: usize, written: oneshot::Sender<()>) {
-        let bytes = bytes.min(self.bytes);
-        self.replies.push_back(Reply { end: self.gone + self.bytes as u64, bytes, written });
+        let queued = self.bytes - self.held_bytes;
+        let bytes = bytes.min(queued);
+        self.replies.push_back(Reply { end: self.gone + queued as u64, bytes, written });
     }
 
     /// Unsent bytes.
@@ -93,6 +132,7 @@ impl Backlog {
         });
         let needed = needed.count().max(1);
         self.queue.truncate(needed);
+        self.drop_held();
         self.bytes = self.queue.iter().map(Bytes::len).sum();
         self.replies.clear();
     }
@@ -118,6 +158,30 @@ mod tests {
         assert_eq!(backlog.front(9), [&b"ef"[..]]);
         backlog.advance(2);
         assert!(backlog.is_empty() && backlog.bytes() == 0);
+    }
+
+    #[test]
+    fn pushes_wait_for_the_end_of_a_message_in_fragments() {
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let mut backlog = Backlog::default();
+        backlog.push_or_hold(bytes("ab"));
+        backlog.hold();
+        backlog.push(bytes("fragment"));
+        backlog.push_or_hold(bytes("cd"));
+        let (waiter, mut written) = oneshot::channel();
+        backlog.push(bytes("last"));
+        backlog.is_reply(4, waiter);
+        assert_eq!((backlog.bytes(), backlog.unread()), (16, 10));
+        backlog.advance(13);
+        assert!(written.try_recv().is_err());
+        backlog.advance(1);
+        assert!(written.try_recv().is_ok() && backlog.is_empty() && backlog.is_holding());
+        backlog.push_or_hold(bytes("ef"));
+        backlog.let_go();
+        assert_eq!(backlog.front(9), [&b"cd"[..], b"ef"]);
+        backlog.hold();
+        backlog.push_or_hold(bytes("gh"));
+        assert_eq!((backlog.drop_held(), backlog.bytes(), backlog.is_holding()), (2, 4, false));
     }
 
     #[test]

@@ -67,6 +67,18 @@ impl End {
     }
 }
 
+/// What becomes of a connection's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Watch {
+    /// Nothing.
+    #[default]
+    No,
+    /// It is there for [`Hub::departed`].
+    Here,
+    /// The directory keeps it as well, until [`Hub::told`].
+    Kept,
+}
+
 /// The watched connections by their counters. An entry goes when its session takes it, so there are no more than the hub
 /// holds connections.
 #[derive(Default)]
@@ -77,34 +89,43 @@ pub(super) struct Departures {
 }
 
 enum Watched {
-    /// It is here, opened under this number of the node; with the close frame that its session says will end it.
-    Here(Seq, Option<Box<(u16, String)>>),
+    /// It is here; with the close frame that its session says will end it. `kept` by the directory as well, under this number of the
+    /// node.
+    Here {
+        announced: Option<Box<(u16, String)>>,
+        kept: Option<Seq>,
+    },
     Gone(Box<Departure>),
 }
 
 impl Departures {
-    pub(super) fn watch(&mut self, counter: u32, seq: Seq) {
-        self.watched.insert(counter, Watched::Here(seq, None));
+    pub(super) fn watch(&mut self, counter: u32, watch: Watch, seq: Seq) {
+        let kept = match watch {
+            Watch::No => return,
+            Watch::Here => None,
+            Watch::Kept => Some(seq),
+        };
+        self.watched.insert(counter, Watched::Here { announced: None, kept });
     }
 
-    pub(super) fn watches(&self, counter: u32) -> bool {
-        self.watched.contains_key(&counter)
+    /// Whether the directory keeps the connection's end.
+    pub(super) fn keeps(&self, counter: u32) -> bool {
+        matches!(self.watched.get(&counter), Some(Watched::Here { kept: Some(_), .. }))
     }
 
-    fn here(&self) -> impl Iterator<Item = u32> {
-        let here = self.watched.iter().filter(|(_, watched)| matches!(watched, Watched::Here(..)));
-        here.map(|(counter, _)| *counter)
+    fn kept(&self) -> impl Iterator<Item = u32> {
+        self.watched.keys().copied().filter(|counter| self.keeps(*counter))
     }
 
     fn announce(&mut self, counter: u32, code: u16, reason: &str) {
-        if let Some(Watched::Here(_, frame)) = self.watched.get_mut(&counter) {
-            *frame = Some(Box::new((code, reason.to_owned())));
+        if let Some(Watched::Here { announced, .. }) = self.watched.get_mut(&counter) {
+            *announced = Some(Box::new((code, reason.to_owned())));
         }
     }
 
     fn take(&mut self, counter: u32) -> Option<Departure> {
         match self.watched.remove(&counter)? {
-            Watched::Here(..) => None,
+            Watched::Here { .. } => None,
             Watched::Gone(departure) => Some(*departure),
         }
     }
@@ -129,8 +150,8 @@ impl Roster {
 
     /// Notes how a watched connection ends, before it is taken out.
     pub(super) fn departs(&mut self, counter: u32, reason: CloseReason, command: Option<&Command>) {
-        let Some(Watched::Here(seq, announced)) = self.departures.watched.get_mut(&counter) else { return };
-        let seq = *seq;
+        let Some(Watched::Here { announced, kept }) = self.departures.watched.get_mut(&counter) else { return };
+        let kept = *kept;
         let frame = match (announced.take(), command) {
             (Some(announced), _) => Some(*announced),
             (None, Some(Command::Close { frame, .. })) => frame::read_close(frame),
@@ -139,8 +160,8 @@ impl Roster {
         let Some(portrait) = self.portrait(counter) else { return };
         let end = End::now(reason, frame);
         // Under another number the directory would take it for another connection.
-        if self.journal.is_some()
-            && seq == self.seq()
+        if kept == Some(self.seq())
+            && self.journal.is_some()
             && let Ok(ended) = serde_json::to_string(&end)
         {
             self.departures.untold.insert(counter, with_member(&portrait.details, "ended", &ended).into());
@@ -170,10 +191,10 @@ impl Hub {
         self.inner.roster().departures.announce(connection.counter(), code, reason);
     }
 
-    /// Closes every connection whose end is to be told; how many.
-    pub fn close_watched(&self, code: u16, reason: &str) -> u64 {
-        let watched: Vec<u32> = self.inner.roster().departures.here().collect();
-        self.close_each(&watched, code, reason, CloseReason::Restart)
+    /// Closes every connection whose end the directory keeps; how many.
+    pub fn close_kept(&self, code: u16, reason: &str) -> u64 {
+        let kept: Vec<u32> = self.inner.roster().departures.kept().collect();
+        self.close_each(&kept, code, reason, CloseReason::Restart)
     }
 
     /// How a connection ended that was opened as watched; once, and only after it has. Where a directory is written it is kept
@@ -204,10 +225,10 @@ mod tests {
         hub
     }
 
-    fn open(hub: &Hub, watched: bool) -> ConnectionId {
+    fn open(hub: &Hub, watch: Watch) -> ConnectionId {
         let name = |name: &str| Name::new(name).unwrap();
         let audiences = vec![Audience::channel(name("b")), Audience::channel(name("a")), Audience::user(name("7"))];
-        hub.open(Opening { details: "{}".into(), audiences, watched, ..Opening::default() }, |_| Vec::new()).unwrap()
+        hub.open(Opening { details: "{}".into(), audiences, watch, ..Opening::default() }, |_| Vec::new()).unwrap()
     }
 
     fn changes(hub: &Hub) -> Vec<Change> {
@@ -227,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_watched_connection_is_kept_until_it_is_told() {
         let hub = hub();
-        let id = open(&hub, true);
+        let id = open(&hub, Watch::Kept);
         let opened = changes(&hub);
         let last = opened.iter().rev().find_map(|change| match change {
             Change::Described { details, .. } => Some(details.to_string()),
@@ -250,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn under_another_number_of_the_node_nothing_is_kept_of_its_earlier_connections() {
         let hub = hub();
-        let id = open(&hub, true);
+        let id = open(&hub, Watch::Kept);
         hub.set_seq(Seq::new(5).unwrap(), 1000);
         assert_eq!(hub.close_all(1012, "node restarted"), 1);
         assert_eq!(
@@ -264,23 +285,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_are_closed_whose_end_is_to_be_told_and_no_others() {
+    async fn those_are_closed_whose_end_the_directory_keeps_and_no_others() {
         let hub = hub();
-        let (watched, other, gone) = (open(&hub, true), open(&hub, false), open(&hub, true));
+        let (kept, other, gone) = (open(&hub, Watch::Kept), open(&hub, Watch::Here), open(&hub, Watch::Kept));
         hub.close(gone, 4000, "bye");
-        assert_eq!(hub.close_watched(1012, "over"), 1);
-        assert!(!hub.exists(watched) && hub.exists(other));
+        assert_eq!(hub.close_kept(1012, "over"), 1);
+        assert!(!hub.exists(kept) && hub.exists(other));
         assert_eq!(hub.departed(gone).unwrap().end.code, 4000);
-        assert_eq!(hub.departed(watched).unwrap().end.code, 1012);
+        assert_eq!(hub.departed(kept).unwrap().end.code, 1012);
     }
 
     #[tokio::test]
     async fn of_other_connections_nothing_is_kept() {
         let hub = hub();
-        let id = open(&hub, false);
+        let id = open(&hub, Watch::No);
         hub.close(id, 4000, "bye");
         assert_eq!(untold(&changes(&hub)), None);
         assert_eq!(hub.departed(id), None);
+        let id = open(&hub, Watch::Here);
+        hub.close(id, 4000, "bye");
+        assert_eq!(untold(&changes(&hub)), None);
+        assert_eq!(hub.departed(id).unwrap().end.code, 4000);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Server-to-client frames as bytes (RFC 6455, section 5.2): unmasked, never fragmented.
+//! Server-to-client frames as bytes (RFC 6455, section 5.2): unmasked.
 
 use crate::model::Opcode;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -7,12 +7,19 @@ use fastwebsockets::{Frame, OpCode, Payload};
 /// A close frame's reason has at most this many bytes (RFC 6455, section 5.5).
 pub const MAX_CLOSE_REASON: usize = 123;
 
+/// A control frame's payload has at most this many bytes (RFC 6455, section 5.5).
+pub const MAX_CONTROL: usize = 125;
+
 /// Room for the longest header: two bytes, and eight of length.
 const MAX_HEADER: usize = 16;
 
 fn encode(opcode: OpCode, payload: &[u8]) -> Bytes {
+    encode_part(true, opcode, payload)
+}
+
+fn encode_part(last: bool, opcode: OpCode, payload: &[u8]) -> Bytes {
     let mut head = [0; MAX_HEADER];
-    let length = Frame::new(true, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut head);
+    let length = Frame::new(last, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut head);
     let mut bytes = BytesMut::with_capacity(length + payload.len());
     bytes.put_slice(&head[..length]);
     bytes.put_slice(payload);
@@ -27,9 +34,24 @@ pub fn message(opcode: Opcode, payload: &[u8]) -> Bytes {
     }
 }
 
+/// A fragment of a data message (RFC 6455, section 5.4): the first one with the message's `opcode`, the others without.
+pub fn fragment(opcode: Option<Opcode>, last: bool, payload: &[u8]) -> Bytes {
+    let opcode = match opcode {
+        Some(Opcode::Text) => OpCode::Text,
+        Some(Opcode::Binary) => OpCode::Binary,
+        None => OpCode::Continuation,
+    };
+    encode_part(last, opcode, payload)
+}
+
 /// A ping without payload.
 pub fn ping() -> Bytes {
-    encode(OpCode::Ping, &[])
+    ping_with(&[])
+}
+
+/// A ping with a payload of at most [`MAX_CONTROL`] bytes.
+pub fn ping_with(payload: &[u8]) -> Bytes {
+    encode(OpCode::Ping, payload)
 }
 
 /// The answer to a ping: the same payload, of at most 125 bytes.

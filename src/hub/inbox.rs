@@ -41,6 +41,18 @@ impl Parcel {
     }
 }
 
+/// What a connection's own frame is of a message in several fragments (RFC 6455, section 5.4). Between the first and the last of
+/// them no other message may be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Nothing: it is a message of its own, or a control frame.
+    Whole,
+    /// A fragment that others follow.
+    More,
+    /// The last fragment.
+    Last,
+}
+
 /// One thing a shard is told. Membership changes are at most a few for each connection and caller that waits for its
 /// answer, parcels are bounded by the [`Budget`].
 pub(super) enum Command {
@@ -49,8 +61,9 @@ pub(super) enum Command {
     Join { counter: u32, audience: AudienceNumber },
     Leave { counter: u32, audience: AudienceNumber },
     Deliver(Arc<Parcel>),
-    Send { counter: u32, frame: Bytes, written: oneshot::Sender<()> },
+    Send { counter: u32, frame: Bytes, part: Part, written: oneshot::Sender<()> },
     Close { counter: u32, frame: Bytes, reason: CloseReason, written: Option<oneshot::Sender<()>> },
+    Abort { counter: u32 },
     Gap(Option<Numbers>),
     Writable { counter: u32 },
     Forget { counter: u32 },

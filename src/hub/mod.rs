@@ -39,9 +39,10 @@ use tokio::sync::{Notify, oneshot, watch};
 
 pub use acts::Left;
 pub use delivery::Delivery;
-pub use departure::{Departure, End, Portrait};
+pub use departure::{Departure, End, Portrait, Watch};
 pub use gap::GapPolicy;
 pub use heartbeat::{Heartbeat, HeartbeatNumber};
+pub use inbox::Part;
 pub use journal::{Change, Changes, Snapshot};
 pub use metrics::Traffic;
 pub use refusal::{Full, JoinError, Overflow};
@@ -54,8 +55,8 @@ pub struct Opening {
     pub details: Arc<str>,
     /// What it is a member of from the start.
     pub audiences: Vec<Audience>,
-    /// Whether its [`Departure`] is kept, for [`Hub::departed`].
-    pub watched: bool,
+    /// What becomes of its end.
+    pub watch: Watch,
     /// The heartbeat that it gets, one of those of [`Hub::set_heartbeats`].
     pub heartbeat: Option<HeartbeatNumber>,
 }
@@ -186,16 +187,14 @@ impl Hub {
     /// before any push, which may tell the client its id. `Err` where the node is full.
     pub fn open(&self, opening: Opening, greet: impl FnOnce(ConnectionId) -> Vec<Bytes>) -> Result<ConnectionId, Full> {
         let inner = &*self.inner;
-        let Opening { details, audiences, heartbeat, watched } = opening;
+        let Opening { details, audiences, heartbeat, watch } = opening;
         let mut roster = inner.roster();
         if inner.limits.max_connections > 0 && roster.len() >= inner.limits.max_connections {
             return Err(Full);
         }
         let counter = roster.open(details);
-        if watched {
-            let seq = roster.seq();
-            roster.departures.watch(counter, seq);
-        }
+        let seq = roster.seq();
+        roster.departures.watch(counter, watch, seq);
         let connection = ConnectionId::new(roster.seq(), counter);
         let described = audiences.iter().any(|audience| roster.is_described(counter, audience.kind));
         let audiences: roster::Numbers = audiences.iter().filter_map(|a| roster.join(counter, a)).collect();
@@ -222,10 +221,23 @@ impl Hub {
     /// [`end`](Self::end). The receiver fires when the last byte is with the kernel, and fails when the connection ended
     /// before that: awaiting it before reading on is what keeps a client that doesn't read its answers from piling them up.
     pub fn send(&self, connection: ConnectionId, frame: Bytes) -> oneshot::Receiver<()> {
+        self.send_part(connection, frame, Part::Whole)
+    }
+
+    /// The same with a fragment of a message. What is pushed to the connection between the first and the last of them waits for the
+    /// last, and counts as unread meanwhile.
+    pub fn send_part(&self, connection: ConnectionId, frame: Bytes, part: Part) -> oneshot::Receiver<()> {
         let (written, receiver) = oneshot::channel();
         let counter = connection.counter();
-        self.inner.inbox(counter).push(Command::Send { counter, frame, written });
+        self.inner.inbox(counter).push(Command::Send { counter, frame, part, written });
         receiver
+    }
+
+    /// Ends a connection's stream at once, without a close frame and whatever waits to be written; false where it isn't here.
+    pub fn abort(&self, connection: ConnectionId) -> bool {
+        let counter = connection.counter();
+        connection.seq() == self.seq()
+            && self.inner.strike_and_tell(CloseReason::Api, counter, false, Command::Abort { counter })
     }
 
     /// Ends a connection with a close frame: it is out of every listing when this returns, the frame goes out behind

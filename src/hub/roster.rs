@@ -137,17 +137,17 @@ impl Roster {
         Some(all.into_iter().filter(|audience| audience.kind == kind).count())
     }
 
-    /// What the directory keeps of a connection: what it came with, its user and its groups, and of one that is watched its
+    /// What the directory keeps of a connection: what it came with, its user and its groups, and where its end is kept its
     /// channels; `None` if it is unknown.
     pub(super) fn details(&self, counter: u32) -> Option<Arc<str>> {
         let base = &self.connections.get(&counter)?.details;
         let (mut user, mut groups, mut channels) = (None, Vec::new(), Vec::new());
-        let watched = self.departures.watches(counter);
+        let kept = self.departures.keeps(counter);
         for audience in self.audiences_of(counter) {
             match audience.kind {
                 AudienceKind::User => user = Some(audience.name.as_str()),
                 AudienceKind::Group => groups.push(audience.name.as_str()),
-                AudienceKind::Channel if watched => channels.push(audience.name.as_str()),
+                AudienceKind::Channel if kept => channels.push(audience.name.as_str()),
                 AudienceKind::Channel | AudienceKind::Device => {}
             }
         }
@@ -174,7 +174,7 @@ impl Roster {
     pub(super) fn is_described(&self, counter: u32, kind: AudienceKind) -> bool {
         match kind {
             AudienceKind::User | AudienceKind::Group => true,
-            AudienceKind::Channel => self.departures.watches(counter),
+            AudienceKind::Channel => self.departures.keeps(counter),
             AudienceKind::Device => false,
         }
     }

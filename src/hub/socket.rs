@@ -17,6 +17,8 @@ pub struct Socket {
     stream: TcpStream,
     tls: Option<Box<Mutex<Tls>>>,
     heard: AtomicBool,
+    /// Its session does not read just now.
+    paused: AtomicBool,
     /// When its client last sent a message, by the clock of whoever notes it.
     spoke: AtomicU32,
 }
@@ -24,13 +26,25 @@ pub struct Socket {
 impl Socket {
     /// Takes the stream over.
     pub fn new(stream: TcpStream) -> Arc<Self> {
-        Arc::new(Self { stream, tls: None, heard: AtomicBool::new(true), spoke: AtomicU32::new(0) })
+        Arc::new(Self {
+            stream,
+            tls: None,
+            heard: AtomicBool::new(true),
+            paused: AtomicBool::new(false),
+            spoke: AtomicU32::new(0),
+        })
     }
 
     /// Takes a stream over whose TLS handshake is done.
     pub fn with_tls(stream: TcpStream, connection: ServerConnection) -> Arc<Self> {
         let tls = Some(Box::new(Mutex::new(Tls::new(connection))));
-        Arc::new(Self { stream, tls, heard: AtomicBool::new(true), spoke: AtomicU32::new(0) })
+        Arc::new(Self {
+            stream,
+            tls,
+            heard: AtomicBool::new(true),
+            paused: AtomicBool::new(false),
+            spoke: AtomicU32::new(0),
+        })
     }
 
     /// Whether there is TLS on it.
@@ -57,6 +71,17 @@ impl Socket {
         if !self.heard.load(Ordering::Relaxed) {
             self.heard.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the session does not read for a while, because of something that it waits for: pings are not missed then, and the
+    /// client is not silent.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// See [`pause`](Self::pause).
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
     }
 
     /// Whether something was heard since the last call.
@@ -136,13 +161,15 @@ pub enum CloseReason {
     GoingAway,
     /// Another life was found under the node's number (1012).
     Restart,
+    /// The handler that served it has failed (1011).
+    Handler,
     /// The connection was taken in, but its handshake did not come to an end.
     Handshake,
 }
 
 impl CloseReason {
     /// Every reason, for a metric that shows zeros from the start.
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 13] = [
         Self::Client,
         Self::Lost,
         Self::Protocol,
@@ -154,6 +181,7 @@ impl CloseReason {
         Self::Gap,
         Self::GoingAway,
         Self::Restart,
+        Self::Handler,
         Self::Handshake,
     ];
 
@@ -171,6 +199,7 @@ impl CloseReason {
             Self::Gap => "gap",
             Self::GoingAway => "going_away",
             Self::Restart => "restart",
+            Self::Handler => "handler_failed",
             Self::Handshake => "handshake",
         }
     }

@@ -17,4 +17,4 @@ pub use error::{Error, Result};
 pub use id::{ConnectionId, DeviceId, HexId, LifeTag, NodeId, SEQ_BITS, Seq};
 pub use limits::Limits;
 pub use push::{Exclusions, Opcode, Push, Target};
-pub use text::beginning;
+pub use text::{beginning, shown_path};

@@ -69,11 +69,44 @@ pub struct Push {
     pub opcode: Opcode,
 }
 
+impl From<Audience> for Target {
+    /// Its members.
+    fn from(audience: Audience) -> Self {
+        Self::Audience(audience)
+    }
+}
+
+impl From<ConnectionId> for Target {
+    /// That one.
+    fn from(connection: ConnectionId) -> Self {
+        Self::Connection(connection)
+    }
+}
+
 impl Push {
+    /// A binary message that leaves nobody out.
+    pub fn binary(target: impl Into<Target>, payload: impl Into<Bytes>) -> Self {
+        Self { target: target.into(), exclude: Exclusions::default(), payload: payload.into(), opcode: Opcode::Binary }
+    }
+
+    /// The same, leaving out this connection too.
+    #[must_use]
+    pub fn except(mut self, connection: ConnectionId) -> Self {
+        self.exclude.connections.push(connection);
+        self
+    }
+
+    /// The same, leaving out every connection of this user too.
+    #[must_use]
+    pub fn except_user(mut self, user: Name) -> Self {
+        self.exclude.users.push(user);
+        self
+    }
+
     /// A text message that leaves nobody out.
-    pub fn text(target: Target, payload: impl Into<String>) -> Self {
+    pub fn text(target: impl Into<Target>, payload: impl Into<String>) -> Self {
         Self {
-            target,
+            target: target.into(),
             exclude: Exclusions::default(),
             payload: Bytes::from(payload.into().into_bytes()),
             opcode: Opcode::Text,

@@ -2,11 +2,14 @@
 //!
 //! The node answers, the command asks and checks beforehand: both take the words from here.
 
+mod last_reload;
 mod phrases;
 
+pub use last_reload::LastReload;
 pub use phrases::{Language, Phrase, UnknownLanguage};
 
 use std::str::FromStr;
+use tokio::sync::oneshot;
 
 /// What a running node can be told; `start` is not one of them, as nobody is there to hear it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,10 +53,16 @@ impl FromStr for Operation {
 }
 
 /// What brings a node to reload or to end; signals give the same.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Order {
-    /// Drain and end; a second time: end at once.
+    /// Drain and end, as an operator asks; a second time it changes nothing.
     Stop,
-    /// Read again what can change.
-    Reload,
+    /// The same by a signal; a second one: end at once. The first one after an operator's order is not the second: whoever runs
+    /// the node sends it when the command for stopping has returned.
+    Terminate,
+    /// Read again what can change, and tell whoever waits for it. A node that is stopping drops the order.
+    Reload(Option<oneshot::Sender<Reloaded>>),
 }
+
+/// What has become of a reload: an error says what is not as the configuration wants it.
+pub type Reloaded = Result<(), String>;

@@ -1,5 +1,6 @@
 //! What is said to an operator, in Chinese as scripts expect it, or in English.
 
+use crate::model::Error;
 use std::str::FromStr;
 
 /// A language that an operator can be answered in.
@@ -48,8 +49,10 @@ impl FromStr for Language {
 /// Something that is said to an operator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Phrase {
-    /// A reload was ordered.
+    /// The configuration was read again.
     Reloading,
+    /// It was not, or not as a whole, for this reason.
+    NotReloaded(String),
     /// A stop was ordered.
     Stopping,
     /// How the node is.
@@ -64,7 +67,7 @@ pub enum Phrase {
     /// The cluster's clients were told.
     Said,
     /// They were not, for this reason.
-    NotSaid(String),
+    NotSaid(Error),
     /// No operation is named.
     NoOperation,
     /// What is named is none.
@@ -91,6 +94,7 @@ impl Phrase {
         let one_of = |zh: &str, en: &str| if chinese { zh.to_owned() } else { en.to_owned() };
         match self {
             Self::Reloading => one_of("服务即将重启", "the service is about to reload"),
+            Self::NotReloaded(why) => format!("{}: {why}", one_of("重启失败", "not reloaded")),
             Self::Stopping => one_of("服务即将关闭", "the service is about to stop"),
             Self::Status { connections, pid, resident } => {
                 let memory = resident.map_or_else(|| "?".to_owned(), megabytes);

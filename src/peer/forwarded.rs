@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 const X_REAL_IP: &str = "x-real-ip";
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
-/// Headers by which a request shows that a proxy has passed it on.
-const MARKS: [&str; 4] = [X_REAL_IP, X_FORWARDED_FOR, "forwarded", "via"];
+/// Headers by which a request shows that a proxy has passed it on, beside those that begin like [`FORWARDED`].
+const MARKS: [&str; 3] = [X_REAL_IP, "forwarded", "via"];
+/// The beginning of `X-Forwarded-For`, `-Host`, `-Proto` and others.
+const FORWARDED: &str = "x-forwarded-";
 
 /// The header in which trusted proxies name their client. It has to be one that they set themselves: what a proxy passes on
 /// of a header that it doesn't know is its client's own.
@@ -38,7 +40,8 @@ impl AddressHeader {
 
 /// Whether a proxy has passed this request on, or its client says so.
 pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
-    MARKS.iter().any(|name| headers.contains_key(*name))
+    headers.keys().any(|name| name.as_str().starts_with(FORWARDED))
+        || MARKS.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Of several the last, which is the nearest proxy's.
@@ -74,7 +77,7 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::{Peers, is_local};
+    use crate::peer::{Peer, Peers};
     use hyper::header::{HeaderName, HeaderValue};
 
     type Headers<'a> = &'a [(&'a str, &'a str)];
@@ -82,7 +85,7 @@ mod tests {
     /// A proxy at 10.0.0.1 is asked by `peer`, which sends these headers.
     fn address(header: AddressHeader, peer: &str, headers: &[(&str, &str)]) -> String {
         let peers = Peers { trusted: "10.0.0.0/8".parse().unwrap(), header, proxy_protocol: false };
-        peers.address(SocketAddr::new(peer.parse().unwrap(), 1), &map(headers)).to_string()
+        peers.address(Peer::direct(SocketAddr::new(peer.parse().unwrap(), 1)), &map(headers)).to_string()
     }
 
     fn map(headers: &[(&str, &str)]) -> HeaderMap {
@@ -95,7 +98,7 @@ mod tests {
     fn the_address_is_what_the_nearest_trusted_proxy_says() {
         use AddressHeader::{Auto, ForwardedFor, Ignored, RealIp};
         let (real, forwarded) = ("x-real-ip", "x-forwarded-for");
-        let cases: [(AddressHeader, &str, Headers<'_>, &str); 22] = [
+        let cases: [(AddressHeader, &str, Headers<'_>, &str); 27] = [
             (Auto, "192.0.2.1", &[], "192.0.2.1"),
             // Not a proxy: whatever it says is ignored.
             (Auto, "192.0.2.1", &[(real, "198.51.100.1"), (forwarded, "198.51.100.2")], "192.0.2.1"),
@@ -119,6 +122,12 @@ mod tests {
             (Auto, "10.0.0.1", &[(forwarded, "198.51.100.2:4711")], "198.51.100.2"),
             (Auto, "10.0.0.1", &[(forwarded, "[2001:db8::1]:4711,")], "2001:db8::1"),
             (Auto, "10.0.0.1", &[(forwarded, "\"[2001:db8::1]\"")], "2001:db8::1"),
+            // A zone means something on the proxy's machine alone.
+            (Auto, "10.0.0.1", &[(forwarded, "6.6.6.6, fe80::1%eth0")], "10.0.0.1"),
+            (Auto, "10.0.0.1", &[(forwarded, "198.51.100.2:99999")], "10.0.0.1"),
+            (Auto, "10.0.0.1", &[(forwarded, "[198.51.100.2")], "10.0.0.1"),
+            (Auto, "10.0.0.1", &[(forwarded, ""), (forwarded, " , ,")], "10.0.0.1"),
+            (Auto, "10.0.0.1", &[(real, "198.51.100.1, 198.51.100.2")], "10.0.0.1"),
             (ForwardedFor, "10.0.0.1", &[(real, "6.6.6.6"), (forwarded, "198.51.100.2")], "198.51.100.2"),
             (RealIp, "10.0.0.1", &[(forwarded, "6.6.6.6")], "10.0.0.1"),
             (Ignored, "10.0.0.1", &[(real, "6.6.6.6"), (forwarded, "6.6.6.6")], "10.0.0.1"),
@@ -138,8 +147,10 @@ mod tests {
             ("127.0.0.1:1", &[("X-Forwarded-For", "127.0.0.1")], false),
             ("127.0.0.1:1", &[("x-real-ip", "")], false),
             ("127.0.0.1:1", &[("via", "1.1 proxy")], false),
+            ("127.0.0.1:1", &[("X-Forwarded-Proto", "https")], false),
+            ("127.0.0.1:1", &[("X-Forwarded-Host", "example.org")], false),
         ] {
-            assert_eq!(is_local(peer.parse().unwrap(), &map(headers)), wanted, "{peer} {headers:?}");
+            assert_eq!(Peer::direct(peer.parse().unwrap()).is_local(&map(headers)), wanted, "{peer} {headers:?}");
         }
     }
 }

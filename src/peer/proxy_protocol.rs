@@ -14,9 +14,16 @@ const FIRST: usize = 12;
 /// Bytes of version 2 before its addresses: signature, version and command, family, length.
 const V2_HEAD: usize = 16;
 
+/// Where version and command of version 2 are, and both where the proxy speaks for itself.
+const V2_COMMAND: usize = 12;
+const V2_LOCAL: u8 = 0x20;
+
 /// What the addresses and further fields of version 2 may take. Proxies send some ten to some hundred bytes; the field could
 /// announce 64 KiB.
 const V2_REST: usize = 2 << 10;
+
+/// The beginning of a line of version 1 that names nobody.
+const V1_UNKNOWN: &[u8] = b"PROXY UNKNOWN";
 
 /// The longest line of version 1, with its end.
 const V1_LINE: usize = 107;
@@ -35,9 +42,19 @@ pub enum ProxyProtocolError {
     Malformed(String),
 }
 
-/// Takes the header off the stream: the address of the proxy's client, or `None` where the proxy speaks for itself (its
-/// own health check) or doesn't know the address as one of TCP.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, ProxyProtocolError> {
+/// Whom a header says that what follows is from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Said {
+    /// A client with this address.
+    Client(SocketAddr),
+    /// A client whose address the proxy doesn't know as one of TCP.
+    Somebody,
+    /// The proxy itself: its own health check.
+    Itself,
+}
+
+/// Takes the header off the stream.
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Said, ProxyProtocolError> {
     let mut header = vec![0; FIRST];
     stream.read_exact(&mut header).await?;
     if header == v2::PROTOCOL_PREFIX {
@@ -64,21 +81,30 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option
     version_1(&header)
 }
 
-fn version_1(line: &[u8]) -> Result<Option<SocketAddr>, ProxyProtocolError> {
+fn version_1(line: &[u8]) -> Result<Said, ProxyProtocolError> {
+    // Whatever else is in the line is to be ignored.
+    if line.starts_with(V1_UNKNOWN) && matches!(line.get(V1_UNKNOWN.len()), Some(b' ' | b'\r')) {
+        return Ok(Said::Somebody);
+    }
     let header = v1::Header::try_from(line).map_err(|error| ProxyProtocolError::Malformed(error.to_string()))?;
     Ok(match header.addresses {
-        v1::Addresses::Tcp4(tcp) => Some((tcp.source_address, tcp.source_port).into()),
-        v1::Addresses::Tcp6(tcp) => Some((tcp.source_address, tcp.source_port).into()),
-        v1::Addresses::Unknown => None,
+        v1::Addresses::Tcp4(tcp) => Said::Client((tcp.source_address, tcp.source_port).into()),
+        v1::Addresses::Tcp6(tcp) => Said::Client((tcp.source_address, tcp.source_port).into()),
+        v1::Addresses::Unknown => Said::Somebody,
     })
 }
 
-fn version_2(header: &[u8]) -> Result<Option<SocketAddr>, ProxyProtocolError> {
+fn version_2(header: &[u8]) -> Result<Said, ProxyProtocolError> {
+    // Whatever else is in it is to be ignored, addresses that are cut short included.
+    if header[V2_COMMAND] == V2_LOCAL {
+        return Ok(Said::Itself);
+    }
     let header = v2::Header::try_from(header).map_err(|error| ProxyProtocolError::Malformed(error.to_string()))?;
     Ok(match (header.command, header.addresses) {
-        (v2::Command::Proxy, v2::Addresses::IPv4(tcp)) => Some((tcp.source_address, tcp.source_port).into()),
-        (v2::Command::Proxy, v2::Addresses::IPv6(tcp)) => Some((tcp.source_address, tcp.source_port).into()),
-        (v2::Command::Proxy | v2::Command::Local, _) => None,
+        (v2::Command::Local, _) => Said::Itself,
+        (v2::Command::Proxy, v2::Addresses::IPv4(tcp)) => Said::Client((tcp.source_address, tcp.source_port).into()),
+        (v2::Command::Proxy, v2::Addresses::IPv6(tcp)) => Said::Client((tcp.source_address, tcp.source_port).into()),
+        (v2::Command::Proxy, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => Said::Somebody,
     })
 }
 
@@ -94,7 +120,7 @@ mod tests {
     }
 
     /// What is read, and what is left of `bytes` after it.
-    async fn read_of(bytes: &[u8]) -> (Result<Option<SocketAddr>, String>, Vec<u8>) {
+    async fn read_of(bytes: &[u8]) -> (Result<Said, String>, Vec<u8>) {
         let mut stream = bytes;
         (read(&mut stream).await.map_err(|error| error.to_string()), stream.to_vec())
     }
@@ -104,22 +130,31 @@ mod tests {
         let v4 = [192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x34, 0, 80];
         let mut v6 = [0; 36];
         (v6[0], v6[1], v6[15], v6[33]) = (0x20, 0x01, 1, 9);
-        let cases: [(Vec<u8>, Option<&str>); 9] = [
-            (b"PROXY TCP4 192.0.2.1 10.0.0.1 4660 80\r\n".to_vec(), Some("192.0.2.1:4660")),
-            (b"PROXY TCP6 2001::1 2001::2 9 80\r\n".to_vec(), Some("[2001::1]:9")),
-            (b"PROXY UNKNOWN\r\n".to_vec(), None),
-            (b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n".to_vec(), None),
-            (version_2(0x21, 0x11, &v4), Some("192.0.2.1:4660")),
+        let client = |address: &str| Said::Client(address.parse().unwrap());
+        let unix = [&b"/run/proxy.sock"[..], &[0; 201]].concat();
+        let unknown = format!("PROXY UNKNOWN {}\r\n", "a ".repeat(45));
+        for (header, wanted) in [
+            (b"PROXY TCP4 192.0.2.1 10.0.0.1 4660 80\r\n".to_vec(), client("192.0.2.1:4660")),
+            (b"PROXY TCP6 2001::1 2001::2 9 80\r\n".to_vec(), client("[2001::1]:9")),
+            (b"PROXY UNKNOWN\r\n".to_vec(), Said::Somebody),
+            (b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n".to_vec(), Said::Somebody),
+            (unknown.into_bytes(), Said::Somebody),
+            (version_2(0x21, 0x11, &v4), client("192.0.2.1:4660")),
             // Further fields follow the addresses.
-            (version_2(0x21, 0x11, &[&v4[..], &[4, 0, 3, 1, 2, 3]].concat()), Some("192.0.2.1:4660")),
-            (version_2(0x21, 0x21, &v6), Some("[2001::1]:9")),
-            // A health check of the proxy's own.
-            (version_2(0x20, 0x11, &v4), None),
-            (version_2(0x21, 0x00, &[]), None),
-        ];
-        for (header, wanted) in cases {
+            (version_2(0x21, 0x11, &[&v4[..], &[4, 0, 3, 1, 2, 3]].concat()), client("192.0.2.1:4660")),
+            (version_2(0x21, 0x11, &[&v4[..], &[0xea; 2000]].concat()), client("192.0.2.1:4660")),
+            (version_2(0x21, 0x21, &v6), client("[2001::1]:9")),
+            (version_2(0x21, 0x31, &unix), Said::Somebody),
+            (version_2(0x21, 0x31, &[&unix[..], &[4, 0, 1, 9]].concat()), Said::Somebody),
+            (version_2(0x21, 0x00, &[]), Said::Somebody),
+            (version_2(0x21, 0x00, &[1; 40]), Said::Somebody),
+            // A health check of the proxy's own, whose addresses mean nothing.
+            (version_2(0x20, 0x11, &v4), Said::Itself),
+            (version_2(0x20, 0x11, &[]), Said::Itself),
+            (version_2(0x20, 0xff, &[1; 3]), Said::Itself),
+        ] {
             let (found, left) = read_of(&[&header[..], b"GET / HTTP/1.1\r\n"].concat()).await;
-            assert_eq!(found, Ok(wanted.map(|address| address.parse().unwrap())), "{header:?}");
+            assert_eq!(found, Ok(wanted), "{header:?}");
             assert_eq!(left, b"GET / HTTP/1.1\r\n", "{header:?}");
         }
     }

@@ -20,6 +20,16 @@ impl TrustedProxies {
     }
 }
 
+/// A network of IPv4 addresses written as IPv6 ones (`::ffff:10.0.0.0/104`) as what it is.
+fn canonical(network: IpNet) -> IpNet {
+    match (network.addr().to_canonical(), network.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(address), Some(bits)) if matches!(network, IpNet::V6(_)) => {
+            IpNet::new(address.into(), bits).unwrap_or(network)
+        }
+        _ => network,
+    }
+}
+
 impl Default for TrustedProxies {
     fn default() -> Self {
         let loopback_v4 = IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8);
@@ -38,7 +48,7 @@ impl FromStr for TrustedProxies {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let network = |part: &str| match part.parse::<IpAddr>() {
             Ok(address) => Some(IpNet::from(address.to_canonical())),
-            Err(_) => part.parse::<IpNet>().ok(),
+            Err(_) => part.parse::<IpNet>().ok().map(canonical),
         };
         parts.map(|part| network(part).ok_or_else(|| TrustedError(part.to_owned()))).collect::<Result<_, _>>().map(Self)
     }
@@ -50,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_list_names_addresses_and_networks() {
-        let list = " 10.1.2.3,192.168.0.0/16 , 2001:db8::/32,::ffff:172.16.0.1,";
+        let list = " 10.1.2.3,192.168.0.0/16 , 2001:db8::/32,::ffff:172.16.0.1,::ffff:172.17.0.0/112,";
         let trusted: TrustedProxies = list.parse().unwrap();
         for (address, wanted) in [
             ("10.1.2.3", true),
@@ -60,6 +70,8 @@ mod tests {
             ("2001:db8:ffff::1", true),
             ("2001:db9::1", false),
             ("172.16.0.1", true),
+            ("172.17.255.1", true),
+            ("172.18.0.1", false),
             ("127.0.0.1", false),
         ] {
             assert_eq!(trusted.contains(address.parse().unwrap()), wanted, "{address}");

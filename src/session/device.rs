@@ -12,7 +12,11 @@ const PARAMETER: &str = "device";
 
 /// Carries out what clients of the profile send, as if a backend had written it to the device socket: document after document,
 /// nobody is answered. It has to end by itself. A connection hands over what one read brought it, and reads on afterwards.
-pub type ClientDocuments = Arc<dyn Fn(Vec<Bytes>) -> BoxFuture<'static, ()> + Send + Sync>;
+pub type ClientDocuments = Arc<dyn Fn(Vec<Bytes>, MayJoin) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Whether a client may have connections subscribed to a channel: private ones are for those whose token allows them, however
+/// they are asked for.
+pub type MayJoin = Box<dyn Fn(&Name) -> bool + Send + Sync>;
 
 /// The stable id that a connect query brings (`?device=1234567`), if it does; an empty one is none. The error is for people.
 ///

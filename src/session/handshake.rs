@@ -6,24 +6,26 @@
 use super::Sessions;
 use super::details::{Told, details};
 use super::device;
+use super::handler::{Route, WebSocket, offer};
 use super::hooks::{Opened, Wanted};
 use super::member::Member;
 use super::profile::Profile;
 use super::reader;
 use super::refusal::Refusal;
-use super::sign_in;
+use super::sign_in::{self, SignIn};
 use super::steps::Ending;
+use crate::auth::ChannelPatterns;
 use crate::cluster::Details;
-use crate::hub::{CloseReason, Opening, frame};
+use crate::hub::{CloseReason, Opening, Watch, frame};
 use crate::model::{Audience, Name, Opcode, beginning};
-use crate::peer::Crowded;
+use crate::peer::{Crowded, Peer};
 use crate::query::Query;
 use bytes::Bytes;
 use fastwebsockets::WebSocketError;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Version};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -35,18 +37,44 @@ const SHOWN: usize = 40;
 /// For the WebSocket port, and for an HTTP port that shares it. The request has to come from hyper's
 /// `serve_connection(…).with_upgrades()` over a `TokioIo<TcpStream>`. If the future is dropped, as hyper does when the
 /// client goes away, nothing of the connection remains.
-pub async fn upgrade<B>(request: Request<B>, peer: SocketAddr, sessions: &Arc<Sessions>) -> Response<Bytes> {
+pub async fn upgrade<B>(request: Request<B>, peer: Peer, sessions: &Arc<Sessions>) -> Response<Bytes> {
     let address = sessions.settings.peers.address(peer, request.headers());
-    let asked = Asked::read(request, address, sessions);
-    let answer = match asked {
-        Ok(asked) => asked.grant(sessions).await,
-        Err(refusal) => Err(refusal),
-    };
-    answer.unwrap_or_else(|refusal| {
+    answer(request, address, sessions).await.unwrap_or_else(|refusal| {
         tracing::debug!(%address, %peer, reason = refusal.label(), "websocket handshake refused: {refusal}");
         sessions.refused.with_label_values(&[refusal.label()]).inc();
+        if let Some(reason) = refusal.token_label() {
+            sessions.tokens_refused.with_label_values(&[reason]).inc();
+        }
         refusal.response()
     })
+}
+
+async fn answer<B>(request: Request<B>, address: IpAddr, sessions: &Arc<Sessions>) -> Result<Response<Bytes>, Refusal> {
+    let path = request.uri().path();
+    let profile = match sessions.settings.routes.websocket(path) {
+        Route::To(WebSocket::Handler(handler)) => {
+            let handler = handler.clone();
+            return Box::pin(offer(request, address, sessions, handler)).await;
+        }
+        Route::To(WebSocket::Profile(profile)) => Some(*profile),
+        Route::Other | Route::Nowhere => return Err(Refusal::Path(shown(path.as_bytes()))),
+        Route::Unrouted => sessions.settings.profiles.choose(path),
+    };
+    Asked::read(request, address, profile, sessions)?.grant(sessions).await
+}
+
+/// What every handshake has to pass, whoever serves it then; its query, and the rules for signing in.
+pub(super) fn admit<B>(request: &Request<B>, sessions: &Sessions) -> Result<(Query, Arc<SignIn>), Refusal> {
+    if *sessions.settings.closed.borrow() {
+        return Err(Refusal::Unavailable("node is stopping".to_owned()));
+    }
+    let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes);
+    if !sessions.settings.allowed_origins.borrow().allow(origin) {
+        return Err(Refusal::Origin(shown(origin.unwrap_or_default())));
+    }
+    let query = Query::parse(request.uri().query().unwrap_or_default().as_bytes())
+        .map_err(|error| Refusal::Channels(error.to_string()))?;
+    Ok((query, sessions.settings.sign_in.borrow().clone()))
 }
 
 /// A handshake that is in order.
@@ -56,60 +84,60 @@ struct Asked {
     profile: Profile,
     address: IpAddr,
     opening: Opening,
+    /// Private channels that its token allows, where it can ask for more later.
+    allowed: Option<Box<ChannelPatterns>>,
 }
 
 impl Asked {
-    fn read<B>(mut request: Request<B>, address: IpAddr, sessions: &Sessions) -> Result<Self, Refusal> {
+    fn read<B>(
+        mut request: Request<B>,
+        address: IpAddr,
+        profile: Option<Profile>,
+        sessions: &Sessions,
+    ) -> Result<Self, Refusal> {
         check(&request)?;
-        if *sessions.settings.closed.borrow() {
-            return Err(Refusal::Unavailable("node is stopping".to_owned()));
-        }
-        let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes);
-        if !sessions.settings.allowed_origins.borrow().allow(origin) {
-            return Err(Refusal::Origin(shown(origin.unwrap_or_default())));
-        }
+        let (query, sign_in) = admit(&request, sessions)?;
         let path = request.uri().path();
-        let Some(profile) = sessions.settings.profiles.choose(path) else {
-            return Err(Refusal::Path(shown(path.as_bytes())));
-        };
-        let query = Query::parse(request.uri().query().unwrap_or_default().as_bytes())
-            .map_err(|error| Refusal::Channels(error.to_string()))?;
-        let sign_in = sessions.settings.sign_in.borrow().clone();
+        let Some(profile) = profile else { return Err(Refusal::Path(shown(path.as_bytes()))) };
         let claims = sign_in.claims(profile, &query, request.headers(), SystemTime::now())?;
         let mut audiences = channels(&query, sessions.limits.max_channels)?;
         sign_in.check(claims.as_ref(), &audiences)?;
         audiences.extend(claims.iter().flat_map(sign_in::audiences));
         if profile == Profile::Device {
-            audiences.extend(device::stable_id(&query).map_err(Refusal::Device)?.map(Audience::device));
+            let brought = device::stable_id(&query).map_err(Refusal::Device)?;
+            audiences.extend(sign_in.device(brought, claims.as_ref())?.map(Audience::device));
         }
+        let asks_later = profile == Profile::Device && sessions.settings.client_documents.is_some();
+        let allowed = claims.as_ref().filter(|_| asks_later).map(|claims| Box::new(claims.channels.clone()));
         let wanted = sessions.wanted(profile);
         let path = (wanted != Wanted::NOTHING).then_some(path);
         let told = Told { profile, address, query: &query, path, claims: claims.as_ref() };
         let details = details(&told, [sessions.token_param.as_str(), sign_in.parameter.as_str()]);
-        let watched = wanted.includes(Wanted::CLOSE);
+        let watch = if wanted.includes(Wanted::CLOSE) { Watch::Kept } else { Watch::No };
         let opening = Opening {
-            details: if watched { Details::owing_close(&details).into() } else { details },
+            details: if watch == Watch::Kept { Details::owing_close(&details).into() } else { details },
             audiences,
             heartbeat: sessions.heartbeats.of(profile),
-            watched,
+            watch,
         };
         let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
             WebSocketError::InvalidSecWebsocketVersion => Refusal::Version,
             _ => Refusal::Malformed("websocket handshake is malformed"),
         })?;
-        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, address, opening })
+        Ok(Self { response: response.map(|_| Bytes::new()), upgrade, profile, address, opening, allowed })
     }
 
     /// Hub first, then the cluster, then the application, then the answer.
     async fn grant(self, sessions: &Arc<Sessions>) -> Result<Response<Bytes>, Refusal> {
-        let Self { response, upgrade, profile, address, opening } = self;
+        let Self { response, upgrade, profile, address, opening, allowed } = self;
         let audiences = opening.audiences.clone();
         let place = sessions.places.take(address).map_err(|Crowded| Refusal::Crowded(address))?;
-        let member = Member::open(sessions.clone(), profile, place, opening).map_err(|_| Refusal::Full)?;
+        let mut member = Member::open(sessions.clone(), profile, place, opening).map_err(|_| Refusal::Full)?;
+        member.allow(allowed);
         let limit = sessions.limits.connect_timeout;
         settle(sessions, &audiences, limit).await.map_err(Refusal::Unavailable)?;
         let member = if member.wants(Wanted::OPEN) { welcomed(member).await? } else { member };
-        tokio::spawn(reader::run(member, upgrade));
+        tokio::spawn(reader::run(member, upgrade, None));
         Ok(response)
     }
 }
@@ -142,7 +170,7 @@ async fn ask(mut member: Member) -> Result<Member, Refusal> {
     Ok(member)
 }
 
-async fn settle(sessions: &Sessions, audiences: &[Audience], limit: Duration) -> Result<(), String> {
+pub(super) async fn settle(sessions: &Sessions, audiences: &[Audience], limit: Duration) -> Result<(), String> {
     match tokio::time::timeout(limit, sessions.cluster.settle(audiences)).await {
         Ok(settled) => settled.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no confirmation within {} ms", limit.as_millis())),
@@ -150,7 +178,7 @@ async fn settle(sessions: &Sessions, audiences: &[Audience], limit: Duration) ->
 }
 
 /// What section 4.2.1 asks of a client's handshake, as far as fastwebsockets doesn't check it.
-fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
+pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     if !is_upgrade_request(request) {
         return Err(Refusal::NotWebSocket);
     }

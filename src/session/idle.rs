@@ -18,8 +18,25 @@ const TICK: Duration = Duration::from_millis(250);
 /// Code and reason of the close frame.
 const CLOSE: (u16, &str) = (4010, "idle timeout");
 
-/// How long a client of each profile may be silent, in the order of [`Profile::ALL`]; zero: for ever.
-pub type IdleTimeouts = [Duration; Profile::ALL.len()];
+/// How long a client may be silent; zero: for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct IdleTimeouts {
+    /// One of each profile, in the order of [`Profile::ALL`].
+    pub profiles: [Duration; Profile::ALL.len()],
+    /// One that a program's own handler serves.
+    pub handlers: Duration,
+}
+
+impl IdleTimeouts {
+    fn of(&self, profile: Profile) -> Duration {
+        let configured = Profile::ALL.into_iter().zip(self.profiles).find(|(of, _)| *of == profile);
+        configured.map_or(self.handlers, |(_, timeout)| timeout)
+    }
+
+    fn are_any(&self) -> bool {
+        self.profiles.iter().chain([&self.handlers]).any(|timeout| !timeout.is_zero())
+    }
+}
 
 /// Who is watched for silence.
 pub(super) struct Idle {
@@ -41,7 +58,7 @@ impl Idle {
     /// Watches for silence, by a task that ends with the hub's or this one's last owner; a task only where any profile has a limit.
     pub(super) fn start(timeouts: IdleTimeouts, hub: &Arc<Hub>) -> Arc<Self> {
         let idle = Arc::new(Self { timeouts, now: AtomicU32::new(1), due: Mutex::default() });
-        if timeouts.iter().any(|timeout| !timeout.is_zero()) {
+        if timeouts.are_any() {
             tokio::spawn(keep_looking(Arc::downgrade(&idle), Arc::downgrade(hub)));
         }
         idle
@@ -49,8 +66,7 @@ impl Idle {
 
     /// Watches a connection from now on, if its profile has a limit.
     pub(super) fn watch(&self, profile: Profile, connection: ConnectionId, socket: &Arc<Socket>) {
-        let timeout = Profile::ALL.into_iter().zip(self.timeouts).find(|(of, _)| *of == profile);
-        let timeout = timeout.map_or(Duration::ZERO, |(_, timeout)| timeout);
+        let timeout = self.timeouts.of(profile);
         if timeout.is_zero() {
             return;
         }
@@ -86,7 +102,8 @@ impl Idle {
         for watched in due.into_values().flatten() {
             // Without its socket it has ended.
             let Some(socket) = watched.socket.upgrade() else { continue };
-            let until = socket.last_spoke() + watched.limit;
+            let last = if socket.is_paused() { now } else { socket.last_spoke() };
+            let until = last + watched.limit;
             if until <= now {
                 silent.push(watched.connection);
             } else {
@@ -122,7 +139,7 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let socket = Socket::new(stream);
         let mut timeouts = IdleTimeouts::default();
-        timeouts[0] = Duration::from_secs(1);
+        timeouts.profiles[0] = Duration::from_secs(1);
         let idle = Idle { timeouts, now: AtomicU32::new(1), due: Mutex::default() };
         let id = |id| ConnectionId::from_u64(id).unwrap();
         idle.watch(Profile::ALL[0], id(1), &socket);
@@ -133,6 +150,14 @@ mod tests {
         assert_eq!(idle.look(9), []);
         assert_eq!(idle.look(10), [id(1)]);
         assert_eq!(idle.look(100), []);
+
+        idle.watch(Profile::ALL[0], id(4), &socket);
+        socket.pause(true);
+        assert_eq!((idle.look(150), idle.look(152)), (vec![], vec![]));
+        idle.spoke(&socket);
+        socket.pause(false);
+        assert_eq!(idle.look(155), [], "its silence begins when the work is done");
+        assert_eq!(idle.look(157), [id(4)]);
 
         idle.watch(Profile::ALL[0], id(3), &socket);
         drop(socket);

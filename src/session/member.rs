@@ -1,10 +1,12 @@
 //! A connection's place in the hub, given back in every case.
 
 use super::Sessions;
+use super::device::MayJoin;
 use super::hooks::{Hooks, Occasion, Receipt, Said, Wanted};
 use super::profile::Profile;
 use super::steps::{Ending, Told};
-use crate::hub::{CloseReason, Full, Opening, Socket, frame};
+use crate::auth::ChannelPatterns;
+use crate::hub::{CloseReason, End, Full, Opening, Socket, frame};
 use crate::model::{ConnectionId, HexId, Opcode};
 use crate::peer::Place;
 use bytes::Bytes;
@@ -18,6 +20,8 @@ pub(super) struct Member {
     sessions: Arc<Sessions>,
     id: ConnectionId,
     profile: Profile,
+    /// Private channels that its token allows, where it can ask for more after its handshake. Boxed, as few have any.
+    allowed: Option<Box<ChannelPatterns>>,
     /// What it counts as if it ends now and nobody said why.
     reason: CloseReason,
     /// What the hooks are told of it from now on.
@@ -26,6 +30,8 @@ pub(super) struct Member {
     known: bool,
     /// How many of its messages they were told.
     told: u32,
+    /// A handler that has it, and is to hear how it has ended.
+    ended: Option<oneshot::Sender<End>>,
     /// Its address's, given back with it.
     _place: Option<Box<Place>>,
 }
@@ -45,7 +51,49 @@ impl Member {
         let wanted = sessions.wanted(profile);
         sessions.members.fetch_add(1, Ordering::AcqRel);
         let reason = CloseReason::Handshake;
-        Ok(Self { sessions, id, profile, reason, wanted, known: false, told: 0, _place: place })
+        Ok(Self {
+            sessions,
+            id,
+            profile,
+            allowed: None,
+            reason,
+            wanted,
+            known: false,
+            told: 0,
+            ended: None,
+            _place: place,
+        })
+    }
+
+    /// Tells this handler how it has ended.
+    pub(super) fn tells_end(&mut self, ended: oneshot::Sender<End>) {
+        self.ended = Some(ended);
+    }
+
+    /// Tells the handler that has it how it has ended, where it has.
+    pub(super) fn tell_handler(&mut self) {
+        if let Some(ended) = self.ended.take()
+            && let Some(departure) = self.sessions.hub.departed(self.id)
+        {
+            // The handler may be over.
+            let _ = ended.send(departure.end);
+        }
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Keeps which private channels its token allows.
+    pub(super) fn allow(&mut self, channels: Option<Box<ChannelPatterns>>) {
+        self.allowed = channels;
+    }
+
+    /// Which channels it may have connections subscribed to, as the rules are at that moment.
+    pub(super) fn may_join(&self) -> MayJoin {
+        let (sign_in, allowed) = (self.sessions.settings.sign_in.clone(), self.allowed.clone());
+        Box::new(move |channel| sign_in.borrow().is_open(channel, allowed.as_deref()))
     }
 
     /// Brings the connection's socket.
@@ -78,7 +126,7 @@ impl Member {
     pub(super) fn end(&self, ending: Ending) -> oneshot::Receiver<()> {
         let Ending { frame, said, why } = ending;
         if let Some((code, reason)) = said
-            && self.wanted.includes(Wanted::CLOSE)
+            && (self.wanted.includes(Wanted::CLOSE) || self.ended.is_some())
         {
             self.sessions.hub.announce_end(self.id, code, &reason);
         }
@@ -135,6 +183,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.sessions.hub.forget(self.id, self.reason);
+        self.tell_handler();
         self.tell_end();
         self.sessions.members.fetch_sub(1, Ordering::AcqRel);
     }

@@ -9,6 +9,7 @@
 //! | `decoder`, `frame`, `message` | a client's bytes as events: bytes first, frames after |
 //! | `details` | what the directory is told of a connection, its connect query without tokens |
 //! | `device` | the stable id that a device may bring, and documents that it may send |
+//! | [`handler`] | connections that a program's own code serves |
 //! | [`hooks`] | what an application elsewhere is told of connections, and what it may answer |
 //! | `steps`, `method` | what a client's bytes bring about, in order; the rules of the profile `method` |
 //! | `idle` | clients that are silent for too long |
@@ -26,6 +27,7 @@ mod decoder;
 mod details;
 mod device;
 mod frame;
+pub mod handler;
 pub mod handshake;
 mod heartbeats;
 pub mod hooks;
@@ -43,11 +45,13 @@ mod serve;
 pub mod sign_in;
 mod steps;
 
+use crate::auth::Rejection;
 use crate::cluster::Cluster;
 use crate::hub::Hub;
 use crate::model::{ConnectionId, HexId, Limits};
 use crate::peer::{Peers, Places};
 use crate::tls::Certificate;
+use handler::Routes;
 use heartbeats::Heartbeats;
 use hooks::{Hooks, Wanted};
 use idle::Idle;
@@ -60,7 +64,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
-pub use device::ClientDocuments;
+pub use device::{ClientDocuments, MayJoin};
 pub use handshake::upgrade;
 pub use heartbeats::ProfileHeartbeats;
 pub use idle::IdleTimeouts;
@@ -84,6 +88,8 @@ pub struct Settings {
     /// Who answers requests on the WebSocket port that are no handshake, where the path's profile is `center`; none: they are
     /// refused as everywhere else.
     pub plain_http: Option<PlainHttp>,
+    /// Which path leads to which handler; without any, profiles decide alone.
+    pub routes: Routes,
     /// What clients of each profile are sent again and again.
     pub heartbeats: ProfileHeartbeats,
     /// Who carries out the documents that clients of the profile `device` send; none: they are ignored.
@@ -114,6 +120,7 @@ pub struct Sessions {
     /// Connections that are not quite over: what has to be told of their end is not told yet.
     members: AtomicUsize,
     refused: IntCounterVec,
+    tokens_refused: IntCounterVec,
     received: IntCounter,
 }
 
@@ -133,6 +140,17 @@ impl Sessions {
         registry.register(Box::new(refused.clone()))?;
         for label in Refusal::LABELS {
             refused.with_label_values(&[label]);
+        }
+        let tokens_refused = IntCounterVec::new(
+            Opts::new(
+                "carillon_tokens_refused_total",
+                "WebSocket handshakes refused because of their token, by what was wrong with it.",
+            ),
+            &["reason"],
+        )?;
+        registry.register(Box::new(tokens_refused.clone()))?;
+        for label in Rejection::LABELS.into_iter().chain([refusal::NO_TOKEN]) {
+            tokens_refused.with_label_values(&[label]);
         }
         let received = IntCounter::new(
             "carillon_received_bytes_total",
@@ -155,6 +173,7 @@ impl Sessions {
             idle,
             members,
             refused,
+            tokens_refused,
             received,
         }))
     }

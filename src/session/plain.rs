@@ -5,6 +5,7 @@
 use super::Sessions;
 use super::profile::Profile;
 use crate::model::Error;
+use crate::peer::Peer;
 use bytes::Bytes;
 use fastwebsockets::upgrade::is_upgrade_request;
 use futures_util::future::BoxFuture;
@@ -12,7 +13,6 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,19 +24,23 @@ pub(super) const UNREAD: Duration = Duration::from_secs(30);
 pub type PortAnswer = Response<UnsyncBoxBody<Bytes, Error>>;
 
 /// Answers requests that are no WebSocket handshake. It has to end by itself, its reading of the request's body included.
-pub type PlainHttp = Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, PortAnswer> + Send + Sync>;
+pub type PlainHttp = Arc<dyn Fn(Request<Incoming>, Peer) -> BoxFuture<'static, PortAnswer> + Send + Sync>;
 
 impl Sessions {
     /// Whoever answers this request, if it is no handshake and is not to be refused as one.
     pub(super) fn plain_http<B>(&self, request: &Request<B>) -> Option<&PlainHttp> {
+        let (path, is_handshake) = (request.uri().path(), is_upgrade_request(request));
+        if let Some(handler) = self.settings.routes.plain(path, is_handshake) {
+            return Some(handler);
+        }
         let plain = self.settings.plain_http.as_ref()?;
-        let center = self.settings.profiles.choose(request.uri().path()) == Some(Profile::Center);
-        (center && !is_upgrade_request(request)).then_some(plain)
+        let center = self.settings.profiles.choose(path) == Some(Profile::Center);
+        (center && !is_handshake).then_some(plain)
     }
 
     /// Whether anything but handshakes is answered on the WebSocket port.
     pub(super) fn has_plain_http(&self) -> bool {
-        self.settings.plain_http.is_some()
+        self.settings.plain_http.is_some() || self.settings.routes.have_http()
     }
 }
 

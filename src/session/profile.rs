@@ -21,6 +21,8 @@ pub enum Profile {
     Device,
     /// The client calls methods, and each call is acknowledged at once; see `method`.
     Method,
+    /// What a program's own handler makes of it; not one that can be configured.
+    Handler,
 }
 
 /// What a message brings about.
@@ -43,7 +45,7 @@ pub enum Effect<'a> {
 }
 
 impl Profile {
-    /// Every profile, in the order in which messages to people list them.
+    /// Every profile that can be configured, in the order in which messages to people list them.
     pub const ALL: [Profile; 4] = [Self::Channel, Self::Center, Self::Device, Self::Method];
 
     /// The name that configuration and directory have for it.
@@ -53,13 +55,14 @@ impl Profile {
             Self::Center => "center",
             Self::Device => "device",
             Self::Method => "method",
+            Self::Handler => "handler",
         }
     }
 
     /// The text message that the client with this id gets before any push, where there is one.
     pub fn greeting(self, id: HexId) -> Option<String> {
         match self {
-            Self::Channel | Self::Method => None,
+            Self::Channel | Self::Method | Self::Handler => None,
             Self::Center => Some(command("open", id)),
             Self::Device => {
                 let id = DeviceId::new(id.life(), id.connection());
@@ -78,7 +81,7 @@ impl Profile {
                 let pong = command("pong", id).into_bytes();
                 Effect::Reply { opcode: Opcode::Text, payload: pong.into(), keeps_alive: true }
             }
-            Self::Center | Self::Method => Effect::Ignored,
+            Self::Center | Self::Method | Self::Handler => Effect::Ignored,
             Self::Device => Effect::Document(message.payload),
         }
     }

@@ -4,12 +4,13 @@
 //! thread share one), no decoder state. What is needed rarely is boxed.
 
 use super::decoder::{Decoder, Event};
+use super::handler::{Hand, Incoming};
 use super::hooks::{Answer, Wanted};
 use super::member::Member;
 use super::steps::{Ending, Rules, Step, Told};
 use crate::hub::{CloseReason, Socket, frame};
 use crate::model::Opcode;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use fastwebsockets::upgrade::UpgradeFut;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -45,6 +46,8 @@ struct Session {
     member: Member,
     socket: Arc<Socket>,
     decoder: Decoder,
+    /// The handler that has the connection.
+    hand: Option<Box<Hand>>,
 }
 
 /// What one read has brought about, and what has to be waited for because of it.
@@ -55,23 +58,39 @@ enum Turn {
     Replied(oneshot::Receiver<()>),
     /// The hub has the client's last frames.
     Ended(oneshot::Receiver<()>),
-    /// Not everything can be done at once: these steps are taken one after the other. Boxed, as few connections ever have any.
-    Work(Box<[Step]>),
+    /// Not everything can be done at once. Boxed, as few connections ever have any.
+    Work(Box<Work>),
     /// The stream is at its end, or broken.
     Lost,
 }
 
+/// What one read has brought about, to be taken step by step.
+struct Work {
+    steps: Vec<Step>,
+    /// Bytes that come after those: they stay bytes until their turn, as what they mean can be many times as big.
+    rest: BytesMut,
+}
+
 /// Serves a connection whose handshake is being answered, until it is over.
-pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = ()> + Send + 'static {
-    let hand_over = Box::pin(take_over(member, upgrade));
+pub(super) fn run(
+    member: Member,
+    upgrade: UpgradeFut,
+    hand: Option<Box<Hand>>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let hand_over = Box::pin(take_over(member, upgrade, hand));
     async {
         let Some((mut session, mut turn)) = hand_over.await else { return };
         loop {
             match turn {
                 Turn::Wait => {}
-                Turn::Work(steps) => {
-                    // One read's steps at a time: who sends more than is worked off is not read from.
-                    turn = Box::pin(session.work(steps)).await;
+                Turn::Work(work) => {
+                    // One read's at a time: who sends more than is worked off is not read from.
+                    session.socket.pause(true);
+                    turn = Box::pin(session.work(work)).await;
+                    // What it sent meanwhile, its pongs among that, nobody has read.
+                    session.socket.heard();
+                    session.member.sessions().idle.spoke(&session.socket);
+                    session.socket.pause(false);
                     continue;
                 }
                 Turn::Replied(written) => {
@@ -90,7 +109,7 @@ pub(super) fn run(member: Member, upgrade: UpgradeFut) -> impl Future<Output = (
 }
 
 /// Takes the TCP stream out of hyper, and reads what the client sent before the handshake was answered.
-async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, Turn)> {
+async fn take_over(mut member: Member, upgrade: UpgradeFut, hand: Option<Box<Hand>>) -> Option<(Session, Turn)> {
     let upgraded = match upgrade.await {
         Ok(websocket) => websocket.into_inner().into_inner(),
         Err(error) => {
@@ -117,7 +136,7 @@ async fn take_over(mut member: Member, upgrade: UpgradeFut) -> Option<(Session, 
         }
     });
     member.attach(socket.clone());
-    let mut session = Session { member, socket, decoder: Decoder::default() };
+    let mut session = Session { member, socket, decoder: Decoder::default(), hand };
     let turn = session.digest(&mut early);
     Some((session, turn))
 }
@@ -155,6 +174,25 @@ impl Session {
         }
         self.socket.heard();
         self.member.sessions().received.inc_by(bytes.len() as u64);
+        let (steps, left) = self.decode(bytes);
+        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_) | Step::Hand(_))) {
+            let rest = BytesMut::from(&bytes[bytes.len() - left..]);
+            return Turn::Work(Box::new(Work { steps, rest }));
+        }
+        let mut frames = Vec::with_capacity(steps.len());
+        for step in steps {
+            match step {
+                Step::Send(frame) => frames.push(frame),
+                Step::End(ending) => return self.end(frames, ending),
+                Step::Tell(_) | Step::Document(_) | Step::Hand(_) => {}
+            }
+        }
+        self.answer(frames)
+    }
+
+    /// What the client's next bytes mean, up to the first message that the application or a handler is to be told of, and how many
+    /// bytes come after that.
+    fn decode(&mut self, bytes: &mut [u8]) -> (Vec<Step>, usize) {
         let settings = &self.member.sessions().settings;
         let rules = Rules {
             profile: self.member.profile(),
@@ -164,41 +202,51 @@ impl Session {
         };
         let max_message = self.member.sessions().limits.max_message;
         let (mut steps, mut spoke, mut refused) = (Vec::new(), false, None);
-        let flow = self.decoder.decode(bytes, max_message, |event| {
+        let hand = self.hand.as_deref();
+        let surfaced = hand.is_some_and(|hand| hand.control);
+        let decoded = self.decoder.decode(bytes, max_message, |event| {
             match event {
                 Event::Message(message) => {
                     spoke = true;
-                    if let Err(violation) = rules.message(message, &mut steps) {
-                        refused = Some(violation);
-                        return ControlFlow::Break(());
+                    if hand.is_some() {
+                        let payload = Bytes::copy_from_slice(message.payload);
+                        steps.push(Step::Hand(Incoming::Message(message.opcode, payload)));
+                    } else {
+                        refused = rules.message(message, &mut steps).err();
                     }
                 }
-                Event::Ping(payload) => steps.push(Step::Send(frame::pong(payload))),
-                Event::Pong => {}
-                Event::Close(close) => {
-                    steps.push(Step::End(Ending::by_client(close)));
-                    return ControlFlow::Break(());
+                Event::Part => spoke = true,
+                Event::Ping(payload) if surfaced => {
+                    steps.push(Step::Hand(Incoming::Ping(Bytes::copy_from_slice(payload))));
                 }
+                Event::Ping(payload) => steps.push(Step::Send(frame::pong(payload))),
+                Event::Pong(payload) if surfaced => {
+                    steps.push(Step::Hand(Incoming::Pong(Bytes::copy_from_slice(payload))));
+                }
+                Event::Pong(_) => {}
+                Event::Close(close) => steps.push(Step::End(Ending::by_client(close))),
             }
-            ControlFlow::Continue(())
+            match steps.last() {
+                Some(Step::Tell(_) | Step::Hand(_) | Step::End(_)) => ControlFlow::Break(()),
+                _ if refused.is_some() => ControlFlow::Break(()),
+                Some(Step::Send(_) | Step::Document(_)) | None => ControlFlow::Continue(()),
+            }
         });
         if spoke {
             self.member.sessions().idle.spoke(&self.socket);
         }
-        if let Some(violation) = flow.err().or(refused) {
-            steps.push(Step::End(violation.into()));
-        }
-        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_))) {
-            return Turn::Work(steps.into());
-        }
-        let mut frames = Vec::with_capacity(steps.len());
-        for step in steps {
-            match step {
-                Step::Send(frame) => frames.push(frame),
-                Step::End(ending) => return self.end(frames, ending),
-                Step::Tell(_) | Step::Document(_) => {}
+        let left = match (decoded, refused) {
+            (Ok(left), None) => left,
+            (Err(violation), _) | (Ok(_), Some(violation)) => {
+                steps.push(Step::End(violation.into()));
+                0
             }
-        }
+        };
+        (steps, left)
+    }
+
+    /// Hands over what the client gets.
+    fn answer(&self, frames: Vec<Bytes>) -> Turn {
         if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
     }
 
@@ -208,39 +256,66 @@ impl Session {
         Turn::Ended(self.member.end(Ending { frame: joined(frames), ..ending }))
     }
 
-    /// Takes steps one after the other; what is left of them after the hub has ended the connection is left out.
-    async fn work(&mut self, steps: Box<[Step]>) -> Turn {
+    /// Takes one step after the other; what is left of them after the hub has ended the connection is left out.
+    async fn work(&mut self, mut work: Box<Work>) -> Turn {
         let mut frames = Vec::new();
+        loop {
+            if let Some(turn) = self.take(std::mem::take(&mut work.steps), &mut frames).await {
+                return turn;
+            }
+            if work.rest.is_empty() {
+                break;
+            }
+            let (steps, left) = self.decode(&mut work.rest);
+            work.rest.advance(work.rest.len() - left);
+            work.steps = steps;
+        }
+        self.answer(frames)
+    }
+
+    /// Takes these steps, and gathers what the client gets next; what follows for the connection where it ends.
+    async fn take(&mut self, steps: Vec<Step>, frames: &mut Vec<Bytes>) -> Option<Turn> {
         let mut steps = steps.into_iter().peekable();
         while let Some(step) = steps.next() {
             match step {
                 Step::Send(frame) => frames.push(frame),
-                Step::End(ending) => return self.end(frames, ending),
+                Step::End(ending) => return Some(self.end(std::mem::take(frames), ending)),
                 Step::Document(document) => {
                     let mut documents = vec![document];
                     while let Some(Step::Document(next)) = steps.next_if(|step| matches!(step, Step::Document(_))) {
                         documents.push(next);
                     }
                     if let Some(carry_out) = self.member.sessions().settings.client_documents.clone() {
-                        carry_out(documents).await;
+                        carry_out(documents, self.member.may_join()).await;
+                    }
+                }
+                Step::Hand(incoming) => {
+                    self.send_now(frames).await;
+                    if let Some(hand) = &self.hand {
+                        // An error: the handler has dropped the connection, which is being closed.
+                        let _ = hand.messages.send(incoming).await;
                     }
                 }
                 Step::Tell(told) => {
-                    if !frames.is_empty() {
-                        // An error: the connection has ended, as is found out next.
-                        let _ = self.member.send(joined(std::mem::take(&mut frames))).await;
-                    }
-                    let Some(answer) = self.tell(told).await else { return Turn::Wait };
+                    self.send_now(frames).await;
+                    let Some(answer) = self.tell(told).await else { return Some(Turn::Wait) };
                     frames.extend(answer.replies.iter().map(|text| frame::message(Opcode::Text, text.as_bytes())));
                     if let Some((code, reason)) = answer.close {
-                        return self.end(frames, Ending::new(code, &reason, CloseReason::Api));
+                        let ending = Ending::new(code, &reason, CloseReason::Api);
+                        return Some(self.end(std::mem::take(frames), ending));
                     }
-                    // While it waited for an answer nobody has read what it sent, its pongs among that.
-                    self.socket.heard();
                 }
             }
         }
-        if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
+        None
+    }
+
+    /// Sends what was gathered, and waits until the kernel has it.
+    async fn send_now(&self, frames: &mut Vec<Bytes>) {
+        if !frames.is_empty() {
+            // An error: the connection has ended, as is found out next.
+            let _ = self.member.send(joined(std::mem::take(frames))).await;
+        }
     }
 
     /// Tells the application of a message; `None` where the connection has ended.
@@ -263,7 +338,10 @@ impl Session {
 
     /// Ends the stream after the last frames: first our half, then, when the client has ended its own, the rest (RFC 6455,
     /// section 7.1.1). If the hub closed the connection before, its close frame was the last.
-    async fn finish(self, written: oneshot::Receiver<()>) {
+    async fn finish(mut self, written: oneshot::Receiver<()>) {
+        // The handler need not wait for the client to end its half.
+        self.member.tell_handler();
+        self.hand = None;
         if !matches!(timeout(LINGER, written).await, Ok(Ok(()))) {
             return;
         }
@@ -316,7 +394,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_a_small_future() {
-        fn size<A, B, F>(_: impl FnOnce(A, B) -> F) -> usize {
+        fn size<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
             size_of::<F>()
         }
         assert!(size(run) <= 160, "{} bytes", size(run));

@@ -11,6 +11,9 @@ use std::net::IpAddr;
 /// Seconds after which a client that was refused because of the node's state may come again.
 const RETRY_AFTER: &str = "2";
 
+/// The reason by which `carillon_tokens_refused_total` has tokens that are missing.
+pub(super) const NO_TOKEN: &str = "missing";
+
 /// Why a handshake is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
@@ -23,6 +26,12 @@ pub enum Refusal {
     /// A version of the protocol other than 13. 426, which names the one that is spoken (section 4.4).
     #[error("only version 13 of the websocket protocol is spoken")]
     Version,
+    /// The same where a handler would have served the connection. 400, by its contract.
+    #[error("only version 13 of the websocket protocol is spoken")]
+    BadVersion,
+    /// The handler that was to answer has not. 500.
+    #[error("handler gave no answer")]
+    Unanswered,
     /// A page that may not connect. 403.
     #[error("origin {0:?} is not allowed")]
     Origin(String),
@@ -38,6 +47,9 @@ pub enum Refusal {
     /// A private channel that the client's token doesn't allow, if it has one. 403.
     #[error("channel {:?} is private: a token that allows it is needed", shown(.0.as_str().as_bytes()))]
     PrivateChannel(Name),
+    /// A stable device id that the client's token doesn't name, if it has one. 403.
+    #[error("device {:?} is not this client's: a token that names it is needed", shown(.0.as_str().as_bytes()))]
+    ForeignDevice(Name),
     /// Channels that can't be. 400.
     #[error("{0}")]
     Channels(String),
@@ -64,7 +76,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// What [`label`](Self::label) can be.
-    pub const LABELS: [&str; 14] = [
+    pub const LABELS: [&str; 16] = [
         "not_websocket",
         "malformed",
         "version",
@@ -72,6 +84,7 @@ impl Refusal {
         "path",
         "auth",
         "private_channel",
+        "foreign_device",
         "channels",
         "device",
         "full",
@@ -79,6 +92,7 @@ impl Refusal {
         "application",
         "no_answer",
         "unavailable",
+        "unanswered",
     ];
 
     /// The label `reason` of `carillon_connections_refused_total`.
@@ -86,11 +100,13 @@ impl Refusal {
         match self {
             Self::NotWebSocket => "not_websocket",
             Self::Malformed(_) => "malformed",
-            Self::Version => "version",
+            Self::Version | Self::BadVersion => "version",
+            Self::Unanswered => "unanswered",
             Self::Origin(_) => "origin",
             Self::Path(_) => "path",
             Self::Auth(_) | Self::NoToken => "auth",
             Self::PrivateChannel(_) => "private_channel",
+            Self::ForeignDevice(_) => "foreign_device",
             Self::Channels(_) => "channels",
             Self::Device(_) => "device",
             Self::Full => "full",
@@ -101,11 +117,38 @@ impl Refusal {
         }
     }
 
+    /// What of `carillon_tokens_refused_total` counts it, where it is about a token.
+    pub(super) fn token_label(&self) -> Option<&'static str> {
+        match self {
+            Self::Auth(rejection) => Some(rejection.label()),
+            Self::NoToken => Some(NO_TOKEN),
+            Self::NotWebSocket
+            | Self::Malformed(_)
+            | Self::Version
+            | Self::BadVersion
+            | Self::Unanswered
+            | Self::Origin(_)
+            | Self::Path(_)
+            | Self::PrivateChannel(_)
+            | Self::ForeignDevice(_)
+            | Self::Channels(_)
+            | Self::Device(_)
+            | Self::Full
+            | Self::Crowded(_)
+            | Self::Application(..)
+            | Self::NoAnswer(_)
+            | Self::Unavailable(_) => None,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
-            Self::Malformed(_) | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
-            Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) => StatusCode::FORBIDDEN,
+            Self::Malformed(_) | Self::BadVersion | Self::Channels(_) | Self::Device(_) => StatusCode::BAD_REQUEST,
+            Self::Unanswered => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Origin(_) | Self::Auth(_) | Self::NoToken | Self::PrivateChannel(_) | Self::ForeignDevice(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Path(_) => StatusCode::NOT_FOUND,
             Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Application(status, _) => StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN),
@@ -132,15 +175,20 @@ impl Refusal {
                 set(header::UPGRADE, "websocket");
                 set(header::SEC_WEBSOCKET_VERSION, "13");
             }
+            Self::BadVersion => {
+                set(header::SEC_WEBSOCKET_VERSION, "13");
+            }
             Self::Full | Self::Crowded(_) | Self::NoAnswer(_) | Self::Unavailable(_) => {
                 set(header::RETRY_AFTER, RETRY_AFTER);
             }
             Self::Malformed(_)
+            | Self::Unanswered
             | Self::Origin(_)
             | Self::Path(_)
             | Self::Auth(_)
             | Self::NoToken
             | Self::PrivateChannel(_)
+            | Self::ForeignDevice(_)
             | Self::Channels(_)
             | Self::Device(_)
             | Self::Application(..) => {}
@@ -173,6 +221,7 @@ mod tests {
             (Refusal::Path(String::new()), 404),
             (Refusal::Auth(Rejection::Expired), 403),
             (Refusal::PrivateChannel(Name::new("x").unwrap()), 403),
+            (Refusal::ForeignDevice(Name::new("x").unwrap()), 403),
             (Refusal::Channels(String::new()), 400),
             (Refusal::Device(String::new()), 400),
             (Refusal::Full, 503),
@@ -180,6 +229,7 @@ mod tests {
             (Refusal::Application(402, String::new()), 402),
             (Refusal::NoAnswer(String::new()), 503),
             (Refusal::Unavailable(String::new()), 503),
+            (Refusal::Unanswered, 500),
         ];
         assert_eq!(all.each_ref().map(|(refusal, _)| refusal.label()), Refusal::LABELS);
         for (refusal, status) in all {

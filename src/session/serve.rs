@@ -2,17 +2,17 @@
 
 use super::plain::{UNREAD, whole};
 use super::{Sessions, upgrade};
+use crate::accept::Failures;
+use crate::peer::Peer;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -21,9 +21,6 @@ use tokio::sync::{mpsc, watch};
 /// so that the default of 1,000 channels fits with names of some forty bytes, and 8 KiB of headers. It is not reserved:
 /// a usual handshake takes 8 KiB, for as long as it lasts.
 const MAX_HEAD: usize = 72 << 10;
-
-/// How long nothing is accepted after the system could not give another socket. Those who wait are in its backlog.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts WebSocket clients until [`Settings::closed`](super::Settings::closed) is true (or its sender gone). Handshakes
 /// that are under way then are dropped, other requests are answered before this returns; sessions go on, as closing them is
@@ -38,7 +35,7 @@ pub async fn serve(listener: TcpListener, sessions: Arc<Sessions>) {
 
 async fn accept(listener: TcpListener, sessions: &Arc<Sessions>, open: &mpsc::Sender<Infallible>) {
     let mut shutdown = sessions.settings.closed.clone();
-    let mut failing = false;
+    let mut failures = Failures::new("websocket connection");
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -46,21 +43,15 @@ async fn accept(listener: TcpListener, sessions: &Arc<Sessions>, open: &mpsc::Se
         };
         match accepted {
             Ok((stream, peer)) => {
-                failing = false;
                 let (sessions, open) = (sessions.clone(), open.clone());
                 tokio::spawn(async move {
                     welcome(stream, peer, &sessions).await;
                     drop(open);
                 });
             }
-            Err(error) if is_the_clients(&error) => {}
             Err(error) => {
-                // Once for as long as it lasts: it is tried ten times a second.
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::error!(%error, "no websocket connection can be accepted; trying again");
-                }
                 tokio::select! {
-                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                    () = failures.wait(&error) => {}
                     _ = stopped(&mut shutdown) => return,
                 }
             }
@@ -71,14 +62,6 @@ async fn accept(listener: TcpListener, sessions: &Arc<Sessions>, open: &mpsc::Se
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     // An error: whoever could have said it is gone.
     let _ = shutdown.wait_for(|stopped| *stopped).await;
-}
-
-/// Whether the connection failed that would have been accepted, and not accepting itself.
-fn is_the_clients(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    )
 }
 
 /// Makes a connection ready: finds out whose it is, where a proxy has to say that first, and does the TLS handshake where
@@ -115,7 +98,7 @@ async fn welcome(mut stream: TcpStream, peer: SocketAddr, sessions: &Arc<Session
 }
 
 /// Speaks HTTP with a client until its stream is handed over to a session, or ends.
-async fn speak_http<S>(stream: S, peer: SocketAddr, sessions: &Arc<Sessions>)
+async fn speak_http<S>(stream: S, peer: Peer, sessions: &Arc<Sessions>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

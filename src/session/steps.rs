@@ -1,6 +1,7 @@
 //! What a client's bytes bring about, step by step, in the order in which it sent them.
 
 use super::close::Violation;
+use super::handler::Incoming;
 use super::hooks::{Call, Said};
 use super::message::Message;
 use super::method::{self, Spoken};
@@ -19,6 +20,8 @@ pub(super) enum Step {
     Tell(Told),
     /// A document is carried out as if a backend had sent it.
     Document(Bytes),
+    /// The handler that has the connection gets this.
+    Hand(Incoming),
     /// The connection ends with this frame. Nothing follows.
     End(Ending),
 }
@@ -135,7 +138,7 @@ impl Told {
     pub(super) fn unanswered(profile: Profile) -> Option<&'static str> {
         match profile {
             Profile::Method => Some(method::FAILED),
-            Profile::Channel | Profile::Center | Profile::Device => None,
+            Profile::Channel | Profile::Center | Profile::Device | Profile::Handler => None,
         }
     }
 }
@@ -159,6 +162,7 @@ mod tests {
                 Step::Send(frame) => format!("> {}", shown(&frame[2..])),
                 Step::Tell(told) => format!("! {}", shown(&told.said(1, id, &Value::Null, false).payload)),
                 Step::Document(document) => format!("= {}", shown(&document)),
+                Step::Hand(incoming) => format!("{incoming:?}"),
                 Step::End(_) => "end".to_owned(),
             })
             .collect())

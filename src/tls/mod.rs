@@ -5,6 +5,7 @@
 
 mod pair;
 
+use crate::model::shown_path;
 use pair::Pair;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use std::fmt;
@@ -43,17 +44,24 @@ impl Source {
     }
 }
 
-impl fmt::Debug for Source {
-    /// A path, or that there is PEM: it may be a private key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Source {
+    /// What it is, before anything was read from it: a path, or that there is PEM. Either may be a private key.
+    fn shown(&self) -> String {
         match self {
-            Self::Path(path) => fmt::Debug::fmt(path, f),
-            Self::Pem(_) => f.write_str("(PEM)"),
+            Self::Path(path) => shown_path(&path.to_string_lossy()),
+            Self::Pem(_) => "(PEM)".to_owned(),
         }
     }
 }
 
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
 impl fmt::Display for Source {
+    /// For what was read from it: what could be, under a path, is a file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
@@ -77,6 +85,7 @@ const RESULTS: [&str; 2] = ["taken", "refused"];
 struct Metrics {
     expiry: IntGauge,
     reloads: IntCounterVec,
+    successful: IntGauge,
     failed: IntCounter,
 }
 
@@ -106,6 +115,10 @@ impl Certificate {
                 Opts::new("carillon_tls_reloads_total", "Changed certificates, taken or refused because of a fault."),
                 &["result"],
             )?,
+            successful: IntGauge::new(
+                "carillon_tls_last_reload_successful",
+                "1 where the certificate in use is the one in the files, 0 where that has a fault.",
+            )?,
             failed: IntCounter::new(
                 "carillon_tls_handshakes_failed_total",
                 "TLS handshakes that did not come to an end: of clients that speak no TLS, an old version of it, or too slowly.",
@@ -114,10 +127,12 @@ impl Certificate {
         registry.register(Box::new(metrics.failed.clone()))?;
         registry.register(Box::new(metrics.expiry.clone()))?;
         registry.register(Box::new(metrics.reloads.clone()))?;
+        registry.register(Box::new(metrics.successful.clone()))?;
         for result in RESULTS {
             metrics.reloads.with_label_values(&[result]);
         }
         metrics.expiry.set(pair.expiry);
+        metrics.successful.set(1);
         tracing::info!(certificate = %sources.certificate, expires = pair.expiry, "tls certificate loaded");
         pair.warn_of_expiry();
         Ok(Arc::new(Self {
@@ -129,10 +144,15 @@ impl Certificate {
     }
 
     /// Takes other sources over, which may be the old ones with another content.
-    pub fn reload(&self, sources: TlsConfig) {
+    ///
+    /// # Errors
+    /// What is wrong with the pair that is there; the one before stays in use.
+    pub fn reload(&self, sources: TlsConfig) -> Result<(), String> {
         let mut current = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         *current = sources;
         self.look(&current);
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.as_ref().map(|_| ()).map_err(TlsError::to_string)
     }
 
     /// Follows the files for ever. What is half written is refused and looked at again.
@@ -162,6 +182,7 @@ impl Certificate {
         } {
             return;
         }
+        self.metrics.successful.set(i64::from(fresh.is_ok()));
         match &fresh {
             Ok(pair) => {
                 self.current.send_replace(pair.config.clone());

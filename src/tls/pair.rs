@@ -128,7 +128,7 @@ fn read(variable: &'static str, source: &Source) -> Result<Vec<u8>, TlsError> {
         Source::Pem(pem) => return Ok(pem.clone().into_bytes()),
         Source::Path(path) => path,
     };
-    let unreadable = |why: String| TlsError::Unreadable { variable, source_of: path.display().to_string(), why };
+    let unreadable = |why: String| TlsError::Unreadable { variable, source_of: source.shown(), why };
     let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
     if size > MAX_PEM {
         return Err(unreadable(format!("{size} bytes are more than a certificate or key has")));

@@ -5,6 +5,7 @@
 //! | `event` | what a request says: the JSON of an event |
 //! | `signature` | how the application knows that it was this cluster that said it |
 //! | `backend` | one request and its answer, within time and size |
+//! | `marked` | which connections to it were answered on before |
 //! | `gate` | how many requests are under way, and how many may wait |
 //! | `answer`, `operation` | what an answer may say, and carrying it out |
 //! | `closes` | `close` events, sent again until they are taken |
@@ -22,6 +23,7 @@ mod backend;
 mod closes;
 mod event;
 mod gate;
+mod marked;
 mod metrics;
 mod operation;
 mod owed;
@@ -41,6 +43,7 @@ use closes::Closes;
 use event::Event;
 use gate::Gate;
 use metrics::Told;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -63,6 +66,8 @@ pub type ProfileEvents = [Wanted; Profile::ALL.len()];
 pub struct WebhookConfig {
     /// Where it is: `http` or `https`.
     pub url: hyper::Uri,
+    /// A file (PEM) with the certificate authorities that an `https` one is checked by; `None`: the system's.
+    pub ca: Option<PathBuf>,
     /// Which events it is told.
     pub events: ProfileEvents,
     /// Which changes of channels, of all profiles together.
@@ -96,7 +101,7 @@ impl Webhook {
     /// Its `close` events are sent by a task that ends with it; `kept` says that the cluster keeps those that are not sent.
     ///
     /// # Errors
-    /// The URL is `https` and this system has no certificate authorities.
+    /// The URL is `https` and there are no certificate authorities to check it by.
     pub fn start(
         config: WebhookConfig,
         secret: watch::Receiver<Option<Secret>>,
@@ -104,7 +109,7 @@ impl Webhook {
         kept: bool,
         metrics: Arc<WebhookMetrics>,
     ) -> Result<Arc<Self>, StartError> {
-        let backend = Arc::new(Backend::new(config.url.clone(), secret)?);
+        let backend = Arc::new(Backend::new(config.url.clone(), config.ca.as_deref(), secret)?);
         let gate = Arc::new(Gate::new(config.concurrency, config.queue));
         let closes = Closes::new(config.queue, config.close_max_age, kept, metrics.clone());
         let senders = Arc::new(Semaphore::new((config.concurrency / 2).max(1)));
@@ -131,6 +136,9 @@ impl Webhook {
         };
         let answered = asked.await.and_then(|body| Answered::parse(&body));
         self.metrics.called(told, begun.elapsed(), answered.as_ref().err());
+        if let Err(failure) = &answered {
+            tracing::debug!(delivery, "webhook: {failure}");
+        }
         answered
     }
 
@@ -178,7 +186,7 @@ impl Hooks for Webhook {
                 Opened::Refused(status, message.unwrap_or_else(|| "connection is refused".to_owned()))
             }
             Ok(answered) => Opened::Accepted(self.follow(answered, occasion.id).await),
-            Err(failure) if self.config.open_required => Opened::Failed(failure.to_string()),
+            Err(failure) if self.config.open_required => Opened::Failed(failure.to_strangers()),
             Err(_) => Opened::Accepted(Answer::default()),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::api::Api;
 use super::{DEADLINE, eventually};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -174,6 +174,13 @@ impl Node {
     /// Number of open files.
     pub fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Lets it have so many open files; `None` as many as it may.
+    pub fn limit_files(&self, files: Option<u64>) {
+        let limit = getrlimit(Resource::Nofile);
+        let current = files.or(limit.maximum);
+        prlimit(Some(self.pid()), Resource::Nofile, Rlimit { current, maximum: limit.maximum }).unwrap();
     }
 
     fn pid(&self) -> Pid {

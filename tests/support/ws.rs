@@ -99,6 +99,14 @@ impl Listener {
         }
     }
 
+    /// Connects where that has to be refused.
+    pub async fn refused(to: SocketAddr, target: &str) -> Refused {
+        match Self::try_connect(to, target).await {
+            Ok(_) => panic!("{target}: let in"),
+            Err(refused) => refused,
+        }
+    }
+
     /// Connects, or fails the test.
     pub async fn connect(to: SocketAddr, target: &str) -> Self {
         Self::try_connect(to, target).await.unwrap_or_else(|refused| panic!("{to}{target}: {refused:?}"))

@@ -17,7 +17,7 @@ fn echo(open: watch::Receiver<bool>) -> PlainHttp {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
-            let text = format!("{} {} {:?} from {}", parts.method, parts.uri, body, peer.ip());
+            let text = format!("{} {} {:?} from {}", parts.method, parts.uri, body, peer.address.ip());
             open.wait_for(|open| *open).await.unwrap();
             Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync())
         })

@@ -50,6 +50,7 @@ impl Server {
         let (closed, closes) = watch::channel(false);
         let settings = Settings {
             profiles,
+            routes: Default::default(),
             peers: Default::default(),
             allowed_origins: current_origins,
             sign_in: watch::channel(Arc::default()).1,

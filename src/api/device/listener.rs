@@ -2,6 +2,7 @@
 
 use super::DeviceSocket;
 use super::connection::Connection;
+use crate::accept::Failures;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -24,9 +25,6 @@ const ALL_DOCUMENTS: usize = 64 << 20;
 
 /// Bytes in a unit of the semaphore, which counts in 32 bits.
 const UNIT: usize = 1 << 10;
-
-/// The pause after accept failed for want of resources, so that those who hold them can get on.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a start waits for others that make a socket in the same directory, which takes them less than a millisecond.
 const OTHERS: Duration = Duration::from_secs(1);
@@ -118,6 +116,7 @@ impl DeviceListener {
     pub async fn serve(self, socket: Arc<DeviceSocket>, mut shutdown: watch::Receiver<bool>) {
         let Self { listener, file, shared } = self;
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut failures = Failures::new("connection to the unix socket");
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -141,8 +140,10 @@ impl DeviceListener {
                     }
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "accepting a connection to the unix socket failed");
-                    sleep(ACCEPT_PAUSE).await;
+                    tokio::select! {
+                        () = failures.wait(&error) => {}
+                        _ = shutdown.wait_for(|stop| *stop) => break,
+                    }
                 }
             }
         }

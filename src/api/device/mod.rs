@@ -19,7 +19,7 @@ mod refusal;
 mod scanner;
 
 use crate::cluster::Published;
-use crate::model::{Audience, Push, Target, Who};
+use crate::model::{Audience, Name, Push, Target, Who};
 use crate::service::{Dialect, Service};
 use bytes::Bytes;
 use document::{Action, Device};
@@ -30,6 +30,9 @@ use refusal::Refusal;
 use std::sync::Arc;
 
 pub use listener::{BindError, DeviceListener, SocketConfig};
+
+/// Whether who has sent a document may have connections subscribed to a channel.
+type MayJoin<'a> = &'a (dyn Fn(&Name) -> bool + Send + Sync);
 
 /// Carries documents out.
 pub struct DeviceSocket {
@@ -44,14 +47,14 @@ impl DeviceSocket {
     }
 
     /// Carries out what a WebSocket client has sent, one document after the other; a message ends the document in it. What
-    /// comes of them is counted and logged.
-    pub async fn carry_out_messages(&self, messages: Vec<Bytes>) {
+    /// comes of them is counted and logged. It can have nobody subscribed to channels that `may_join` is false for.
+    pub async fn carry_out_messages(&self, messages: Vec<Bytes>, may_join: MayJoin<'_>) {
         for message in messages {
             let (mut documents, mut rest) = (Documents::default(), &message[..]);
             while let Some(document) = documents.next(&mut rest) {
                 // Nobody is answered.
                 let _ = match document {
-                    Ok(document) => self.carry_out(Source::Client, &document).await,
+                    Ok(document) => self.carry_out(Source::Client, &document, may_join).await,
                     Err(refusal) => self.refuse(Source::Client, refusal),
                 };
             }
@@ -62,8 +65,11 @@ impl DeviceSocket {
     }
 
     /// Carries out a document that is one JSON value.
-    async fn carry_out(&self, source: Source, document: &[u8]) -> Result<(), Refusal> {
+    async fn carry_out(&self, source: Source, document: &[u8], may_join: MayJoin<'_>) -> Result<(), Refusal> {
         let action = match Action::read(document) {
+            Ok(Action::Subscribe { channel, .. }) if !may_join(&channel) => {
+                return self.refuse(source, Refusal::PrivateChannel(channel));
+            }
             Ok(action) => action,
             Err(refusal) => return self.refuse(source, refusal),
         };

@@ -2,7 +2,7 @@
 
 use super::documents::MAX_DOCUMENT;
 use super::scanner::Malformed;
-use crate::model::{Error, NameError};
+use crate::model::{Error, Name, NameError};
 
 /// Why a document is not carried out.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -28,6 +28,9 @@ pub(super) enum Refusal {
     /// The cluster did not take it.
     #[error("not accepted: {0}")]
     NotAccepted(Error),
+    /// A client wants somebody subscribed to a private channel that its token doesn't allow.
+    #[error("channel {0:?} is private, and the client has no token that allows it")]
+    PrivateChannel(Name),
     /// It is no object.
     #[error("document is not an object")]
     NotAnObject,
@@ -50,7 +53,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// What [`label`](Self::label) can be.
-    pub(super) const LABELS: [&str; 15] = [
+    pub(super) const LABELS: [&str; 16] = [
         "malformed",
         "incomplete",
         "empty",
@@ -60,6 +63,7 @@ impl Refusal {
         "unavailable",
         "no_answer",
         "limit",
+        "private_channel",
         "not_an_object",
         "unknown_action",
         "missing",
@@ -80,6 +84,7 @@ impl Refusal {
             Self::NotAccepted(Error::Unavailable(_)) => "unavailable",
             Self::NotAccepted(Error::NoAnswer { .. }) => "no_answer",
             Self::NotAccepted(Error::Limit(_)) => "limit",
+            Self::PrivateChannel(_) => "private_channel",
             Self::NotAnObject => "not_an_object",
             Self::UnknownAction(_) => "unknown_action",
             Self::Missing(_) => "missing",
@@ -105,7 +110,8 @@ impl Refusal {
             | Self::Null
             | Self::TooLong
             | Self::Busy
-            | Self::NotAccepted(_) => false,
+            | Self::NotAccepted(_)
+            | Self::PrivateChannel(_) => false,
         }
     }
 }
@@ -134,6 +140,7 @@ mod tests {
             Error::Unavailable(String::new()).into(),
             no_answer.into(),
             Error::Limit(String::new()).into(),
+            Refusal::PrivateChannel(Name::new("x").unwrap()),
             Refusal::NotAnObject,
             Refusal::UnknownAction(String::new()),
             Refusal::Missing("data"),
@@ -143,7 +150,7 @@ mod tests {
         ];
         assert_eq!(all.each_ref().map(Refusal::label), Refusal::LABELS);
         let first = all.iter().position(Refusal::is_overlooked);
-        assert_eq!(first, Some(9));
-        assert!(all[9..].iter().all(Refusal::is_overlooked));
+        assert_eq!(first, Some(10));
+        assert!(all[10..].iter().all(Refusal::is_overlooked));
     }
 }

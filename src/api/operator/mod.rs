@@ -11,25 +11,32 @@ use super::Api;
 use super::answer::{self, Answer};
 use crate::auth::bearer;
 use crate::hub::Traffic;
-use crate::model::{Push, Target};
+use crate::model::{Error, Push, Target};
 use crate::operator::{Language, Operation, Order, Phrase};
-use crate::peer::is_local;
+use crate::peer::Peer;
 use crate::query::Query;
 use crate::service::Dialect;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, HeaderName, HeaderValue, ORIGIN, REFERER, WWW_AUTHENTICATE};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use port::Port;
 use request::Asked;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 /// Where the operations are.
 const PATH: &str = "/admin/";
+
+/// How long a reload is waited for: shorter than the command waits for its answer.
+const RELOADING: Duration = Duration::from_secs(5);
+
+/// Headers by which a browser shows itself. `Origin` is in whatever a page may send but GET (Fetch, section 3.2); the others are
+/// for browsers and reports of theirs that leave it out.
+const OF_BROWSERS: [HeaderName; 3] = [ORIGIN, REFERER, HeaderName::from_static("sec-fetch-site")];
 
 /// The parameter that holds a token whatever `HTTP_PARAM` says.
 const TOKEN: &str = "token";
@@ -37,14 +44,12 @@ const TOKEN: &str = "token";
 /// The way to whoever runs the node.
 pub(super) struct Operator {
     orders: mpsc::Sender<Order>,
-    /// A second order to stop would cut everybody off, which a command that is repeated doesn't mean.
-    stopping: AtomicBool,
     port: Port,
 }
 
 impl Operator {
     pub(super) fn new(orders: mpsc::Sender<Order>) -> Self {
-        Self { orders, stopping: AtomicBool::new(false), port: Port::new() }
+        Self { orders, port: Port::new() }
     }
 }
 
@@ -59,14 +64,14 @@ struct Broadcast<'a> {
 
 impl Api {
     /// Answers what is for `/admin/`; gives the body back where the path is another one.
-    pub(super) async fn admin(&self, parts: &Parts, body: Incoming, peer: SocketAddr) -> Result<Answer, Incoming> {
+    pub(super) async fn admin(&self, parts: &Parts, body: Incoming, peer: Peer) -> Result<Answer, Incoming> {
         match parts.uri.path().strip_prefix(PATH) {
             Some(name) => Ok(self.operate(name, parts, body, peer).await),
             None => Err(body),
         }
     }
 
-    async fn operate(&self, name: &str, parts: &Parts, body: Incoming, peer: SocketAddr) -> Answer {
+    async fn operate(&self, name: &str, parts: &Parts, body: Incoming, peer: Peer) -> Answer {
         if parts.method != Method::POST {
             let mut refused = answer::text(StatusCode::METHOD_NOT_ALLOWED, "operations are asked for with POST\n");
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
@@ -88,17 +93,17 @@ impl Api {
             Ok(operation) => self.answer(*operation, asked.say.as_deref(), peer).await,
             Err(phrase) => phrase.clone(),
         };
-        if let Ok(operation) = asked.operation {
-            self.order(operation).await;
+        if asked.operation == Ok(Operation::Stop) {
+            self.stop().await;
         }
         answer::text(status(&phrase), phrase.in_language(asked.language))
     }
 
     /// Whether this request may tell the node what to do.
-    fn admits_operator(&self, parts: &Parts, peer: SocketAddr) -> bool {
+    fn admits_operator(&self, parts: &Parts, peer: Peer) -> bool {
         let secrets = self.secrets.borrow();
         if secrets.api.is_open() {
-            return is_local(peer, &parts.headers) && !parts.headers.contains_key(ORIGIN);
+            return peer.is_local(&parts.headers) && !OF_BROWSERS.iter().any(|name| parts.headers.contains_key(name));
         }
         if bearer(&parts.headers).is_some_and(|token| secrets.api.accept(token)) {
             return true;
@@ -109,12 +114,12 @@ impl Api {
         })
     }
 
-    /// What is answered to an operation. Saying is done here; what would end the connection that is asked over is left to
-    /// [`order`](Self::order), after the answer.
-    async fn answer(&self, operation: Operation, say: Option<&RawValue>, peer: SocketAddr) -> Phrase {
+    /// What is answered to an operation. All but stopping is done here: that may end the connection that is asked over, so it
+    /// is left to [`stop`](Self::stop), after the answer.
+    async fn answer(&self, operation: Operation, say: Option<&RawValue>, peer: Peer) -> Phrase {
         tracing::info!(%peer, operation = operation.as_str(), "an operator asks");
         match operation {
-            Operation::Reload => Phrase::Reloading,
+            Operation::Reload => self.reload().await,
             Operation::Stop => Phrase::Stopping,
             Operation::Status => {
                 let Traffic { connections, .. } = (self.console.facts().traffic)();
@@ -127,39 +132,49 @@ impl Api {
         }
     }
 
+    /// Has the node read its configuration again, and waits for what becomes of that.
+    async fn reload(&self) -> Phrase {
+        let (waiting, reloaded) = oneshot::channel();
+        let reloaded = async {
+            // An error here and there: the node has ended, or is about to.
+            self.operator.orders.send(Order::Reload(Some(waiting))).await.ok()?;
+            reloaded.await.ok()
+        };
+        match timeout(RELOADING, reloaded).await {
+            Ok(Some(Ok(()))) => Phrase::Reloading,
+            Ok(Some(Err(why))) => Phrase::NotReloaded(why),
+            Ok(None) => Phrase::NotReloaded("node is stopping".to_owned()),
+            Err(_) => Phrase::NotReloaded(format!("not done within {} s, the log will say", RELOADING.as_secs())),
+        }
+    }
+
     /// Tells every client of the cluster.
     async fn say(&self, text: &RawValue) -> Phrase {
         let broadcast =
             Broadcast { status: 200, event: "serverBroadcast", info: "收到服务广播内容", param: text };
         let message = match serde_json::to_string(&broadcast) {
             Ok(message) => message,
-            Err(error) => return Phrase::NotSaid(error.to_string()),
+            Err(error) => return Phrase::NotSaid(Error::Unavailable(error.to_string())),
         };
         match self.service.push(Dialect::Operator, Push::text(Target::All, message)).await {
             Ok(_) => Phrase::Said,
-            Err(error) => Phrase::NotSaid(error.to_string()),
+            Err(error) => Phrase::NotSaid(error),
         }
     }
 
-    /// Gives the order that an operation is, if it is one. A node that is about to stop has had its order.
-    async fn order(&self, operation: Operation) {
-        let order = match operation {
-            Operation::Reload => Order::Reload,
-            Operation::Stop if self.health.is_draining() => return,
-            Operation::Stop if self.operator.stopping.swap(true, Ordering::Relaxed) => return,
-            Operation::Stop => Order::Stop,
-            Operation::Status | Operation::Say => return,
-        };
+    /// Gives the order to stop.
+    async fn stop(&self) {
         // An error: the node has ended already.
-        let _ = self.operator.orders.send(order).await;
+        let _ = self.operator.orders.send(Order::Stop).await;
     }
 }
 
 fn status(phrase: &Phrase) -> StatusCode {
     match phrase {
         Phrase::NotAnOperation | Phrase::NoOperation => StatusCode::NOT_FOUND,
-        Phrase::NoText => StatusCode::BAD_REQUEST,
-        Phrase::NotSaid(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Phrase::NoText | Phrase::NotSaid(Error::Limit(_)) => StatusCode::BAD_REQUEST,
+        Phrase::NotSaid(Error::Unavailable(_) | Error::NoAnswer { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+        Phrase::NotReloaded(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Phrase::Denied => StatusCode::UNAUTHORIZED,
         _ => StatusCode::OK,
     }

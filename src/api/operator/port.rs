@@ -7,6 +7,8 @@ use super::request::Asked;
 use super::{Api, PATH, denied, is_handshake};
 use crate::api::answer::{self, Answer};
 use crate::api::server::told_to_stop;
+use crate::operator::Operation;
+use crate::peer::Peer;
 use bytes::Bytes;
 use fastwebsockets::upgrade::UpgradeFut;
 use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError};
@@ -15,7 +17,6 @@ use hyper::header::{HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -59,7 +60,7 @@ impl Api {
     pub async fn manage(
         self: Arc<Self>,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         closed: watch::Receiver<bool>,
     ) -> Answer {
         let _counted = self.http.request();
@@ -100,7 +101,7 @@ impl Api {
     async fn converse(
         self: Arc<Self>,
         upgrade: UpgradeFut,
-        peer: SocketAddr,
+        peer: Peer,
         mut closed: watch::Receiver<bool>,
         _place: OwnedSemaphorePermit,
     ) {
@@ -164,7 +165,7 @@ impl Api {
         socket: &mut Socket,
         opcode: OpCode,
         message: &[u8],
-        peer: SocketAddr,
+        peer: Peer,
     ) -> Result<(), Option<Close>> {
         let asked =
             Asked::by_message(message).map_err(|_| Some(if opcode == OpCode::Binary { NOT_TEXT } else { NOT_JSON }))?;
@@ -175,8 +176,8 @@ impl Api {
         let text = phrase.in_language(asked.language);
         let written = timeout(LAST_FRAME, socket.write_frame(Frame::text(Payload::Borrowed(text.as_bytes())))).await;
         // After the answer, as a node without clients ends at once. Whether the answer was taken makes no difference to it.
-        if let Ok(operation) = asked.operation {
-            self.order(operation).await;
+        if asked.operation == Ok(Operation::Stop) {
+            self.stop().await;
         }
         match written {
             Ok(Ok(())) => Ok(()),

@@ -199,7 +199,7 @@ impl Registrar {
         let Announced { due, over } = Announced::parse(&answer)?;
         if over {
             // Others are telling that these have ended, so they end.
-            let connections = core.hub.close_watched(1012, "node was taken for dead");
+            let connections = core.hub.close_kept(1012, "node was taken for dead");
             if connections > 0 {
                 tracing::warn!(
                     connections,
@@ -237,7 +237,7 @@ impl Registrar {
         let mut begin = Command::keyed("HSET", &core.keys.node(registration)).arg("batch").arg("0");
         for (name, value) in [
             ("id", core.about.id.to_string()),
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("version", crate::release::VERSION.to_owned()),
             ("address", core.about.address.clone()),
             ("start", core.about.start_time.to_string()),
             (ORDINAL, self.ordinal.to_string()),

@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior};
+use write::Whose;
 
 /// A run is written out at this many bytes or parcels, so that the first of it does not wait for the last.
 const RUN_BYTES: usize = 256 << 10;
@@ -176,10 +177,15 @@ impl Shard {
                 }
             }
             Command::Leave { counter, audience } => self.leave(counter, audience),
-            Command::Send { counter, frame, written } => {
+            Command::Send { counter, frame, part, written } => {
                 // Dropping `written` tells that the connection is gone.
                 if let Some(&slot) = self.index.get(&counter) {
-                    self.reply(slot, frame, written);
+                    self.send(slot, frame, part, written);
+                }
+            }
+            Command::Abort { counter } => {
+                if let Some(&slot) = self.index.get(&counter) {
+                    self.abort(slot);
                 }
             }
             Command::Close { counter, frame, reason, written } => {
@@ -310,15 +316,30 @@ impl Shard {
             let dropped = before - backlog.bytes();
             self.tally.unsent -= dropped as i64;
         }
+        // A close frame may stand within a message in fragments, but nothing follows it (RFC 6455, section 5.4).
+        self.drop_held(number);
         match written {
             Some(written) => self.reply(number, frame, written),
-            None => self.enqueue(number, &[frame], 0),
+            None => self.enqueue(number, &[frame], 0, Whose::Own),
         }
         if let Some(slot) = self.slot(number)
             && !std::mem::replace(&mut slot.closing, true)
         {
             let counter = slot.counter;
             self.closing.push((Instant::now() + CLOSE_TIMEOUT, counter));
+        }
+    }
+
+    /// Out of all audiences, and an end to the stream as it is.
+    fn abort(&mut self, number: u32) {
+        self.strike_all(number);
+        let Some(slot) = self.slots[number as usize].as_mut() else { return };
+        slot.closing = true;
+        if let Some(backlog) = slot.backlog.take() {
+            self.tally.unsent -= backlog.bytes() as i64;
+        }
+        if let Some(socket) = &slot.socket {
+            socket.shutdown();
         }
     }
 

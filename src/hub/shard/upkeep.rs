@@ -5,6 +5,7 @@ use super::super::inbox::Command;
 use super::super::roster::Numbers;
 use super::super::socket::CloseReason;
 use super::super::{GapPolicy, frame};
+use super::write::Whose;
 use super::{Shard, Slot, TICK};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -73,20 +74,24 @@ impl Shard {
         let Some(slot) = self.slots[number as usize].as_mut() else { return };
         let Some(socket) = &slot.socket else { return };
         let progress = slot.backlog.as_mut().is_some_and(|backlog| std::mem::take(&mut backlog.progress));
-        if socket.was_heard() || progress {
+        // Whoever does not read from it hears no pong.
+        if socket.was_heard() || socket.is_paused() || progress {
             slot.missed_pings = 0;
         } else {
             slot.missed_pings += 1;
         }
         if slot.missed_pings > MISSED_PINGS {
             let counter = slot.counter;
-            socket.shutdown();
+            let socket = socket.clone();
             slot.closing = true;
+            // Before its session can find the stream ended, which would count as another reason.
             self.hub.strike(counter, CloseReason::PingTimeout);
+            socket.shutdown();
             self.strike_all(number);
-        } else if slot.backlog.is_none() {
+        } else if slot.backlog.as_ref().is_none_or(|backlog| backlog.is_holding() && !backlog.watched) {
             let ping = [self.ping.clone()];
-            self.write(number, &ping, 0);
+            self.enqueue(number, &ping, 0, Whose::Own);
+            self.drain(number);
         }
     }
 

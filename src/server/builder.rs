@@ -1,0 +1,286 @@
+//! Putting a server together.
+
+use super::handle::Handle;
+use super::middleware::{Handler, HttpHandler, Middleware, Mounted};
+use super::request::{Reading, Request};
+use super::{Profile, Server};
+use crate::api::{Api, Tokens};
+use crate::cluster::redis::RedisConfig;
+use crate::config::{Config, Faults};
+use crate::model::Limits;
+use crate::node::{Extras, HttpPort, Node, StartError};
+use crate::session::PlainHttp;
+use crate::session::handler::Routes;
+use crate::tls::{Source, TlsConfig};
+use http_body_util::{BodyExt, Full};
+use prometheus::Registry;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+/// Orders that may wait.
+const ORDERS: usize = 4;
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// What was set can't be.
+    #[error("{0}")]
+    Faults(#[from] Faults),
+    /// A port can't be opened, or something that the server needs is not to be had.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A listener can't be used.
+    #[error("listener can't be used: {0}")]
+    Listener(#[from] std::io::Error),
+}
+
+/// A server that is being put together; see [`Server::builder`].
+#[must_use]
+pub struct Builder {
+    limits: Limits,
+    redis: Option<RedisConfig>,
+    listen: SocketAddr,
+    listener: Option<std::net::TcpListener>,
+    api: Option<ApiPort>,
+    token: Option<String>,
+    tls: Option<TlsConfig>,
+    idle_timeout: Duration,
+    drain_delay: Duration,
+    drain_period: Duration,
+    registry: Registry,
+    around: Vec<Arc<dyn Middleware>>,
+    routes: Vec<(String, Leads)>,
+}
+
+enum ApiPort {
+    At(SocketAddr),
+    Given(std::net::TcpListener),
+}
+
+/// What a path leads to.
+enum Leads {
+    Handler(Arc<dyn Handler>),
+    Profile(Profile),
+    Http(Arc<dyn HttpHandler>),
+    Api,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            limits: Limits::default(),
+            redis: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listener: None,
+            api: None,
+            token: None,
+            tls: None,
+            idle_timeout: Duration::ZERO,
+            drain_delay: Duration::ZERO,
+            drain_period: Duration::from_secs(20),
+            registry: Registry::new(),
+            around: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+
+    /// Clients connect to this address; port 0 takes a free one. The default is a free port of this machine's loopback.
+    pub fn listen(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.listen = address.into();
+        self
+    }
+
+    /// Clients connect to this socket.
+    pub fn listener(mut self, listener: std::net::TcpListener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// The server speaks TLS 1.2 and 1.3 with its clients: the certificate with its chain, and the private key, each as PEM or as the
+    /// path of a file, which is read again when it changes.
+    pub fn tls(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
+        self.tls = Some(TlsConfig { certificate: Source::new(certificate.into()), key: Source::new(key.into()) });
+        self
+    }
+
+    /// The server is a node of the cluster on this Redis: `redis://`, `rediss://`, `redis-sentinel://` or `redis-cluster://`.
+    /// Without it the server is alone and keeps its state itself.
+    pub fn redis(self, url: impl Into<String>) -> Self {
+        self.redis_config(RedisConfig { url: url.into(), ..RedisConfig::default() })
+    }
+
+    /// The same with all that there is to say about it.
+    pub fn redis_config(mut self, config: RedisConfig) -> Self {
+        self.redis = Some(config);
+        self
+    }
+
+    /// What clients and publishers may do: bytes of a message, connections, pings and so on.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Clients of handlers that send no message for so long are closed with 4010; zero, the default, is for ever.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = limit;
+        self
+    }
+
+    /// When the server stops it goes on accepting for `delay`, for load balancers to notice that it is not ready, and then closes
+    /// its connections spread over `period`. The defaults are zero and 20 seconds.
+    pub fn drain(mut self, delay: Duration, period: Duration) -> Self {
+        (self.drain_delay, self.drain_period) = (delay, period);
+        self
+    }
+
+    /// Whoever pushes through the HTTP APIs has to show this token.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Backends reach the HTTP APIs, `/metrics`, `/livez`, `/readyz` and the console at this address. Without a token that should be
+    /// one of this machine's own.
+    pub fn api(mut self, address: impl Into<SocketAddr>) -> Self {
+        self.api = Some(ApiPort::At(address.into()));
+        self
+    }
+
+    /// The same on this socket.
+    pub fn api_listener(mut self, listener: std::net::TcpListener) -> Self {
+        self.api = Some(ApiPort::Given(listener));
+        self
+    }
+
+    /// The server's metrics go into this registry of the program's.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// WebSocket connections to paths that begin with `prefix` are served by `handler`. Upper and lower case are one, the longest
+    /// prefix wins, and `/` is for all others; a path with no handler is answered with 404.
+    pub fn handle(self, prefix: &str, handler: impl Handler) -> Self {
+        self.leads(prefix, Leads::Handler(Arc::new(handler)))
+    }
+
+    /// WebSocket connections to these paths have one of the binary's profiles.
+    pub fn profile(self, prefix: &str, profile: Profile) -> Self {
+        self.leads(prefix, Leads::Profile(profile))
+    }
+
+    /// Requests to these paths that are no WebSocket handshakes are answered by `handler`; so are handshakes where there is no
+    /// handler for them.
+    pub fn handle_http(self, prefix: &str, handler: impl HttpHandler) -> Self {
+        self.leads(prefix, Leads::Http(Arc::new(handler)))
+    }
+
+    /// Requests to these paths are calls of the two HTTP APIs, as on a port of their own: see [`api`](Self::api).
+    pub fn mount_api(self, prefix: &str) -> Self {
+        self.leads(prefix, Leads::Api)
+    }
+
+    /// Something stands before all handlers of WebSocket connections; the first one that is added is the outermost.
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.around.push(Arc::new(middleware));
+        self
+    }
+
+    fn leads(mut self, prefix: &str, leads: Leads) -> Self {
+        self.routes.push((prefix.to_owned(), leads));
+        self
+    }
+
+    /// Opens the ports and joins the cluster. With Redis away this succeeds as well: clients are refused until it is there.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn start(self) -> Result<Server, BuildError> {
+        let (service, api) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
+        let handle = Handle(service.clone());
+        let mut config = Config::from_variables(std::iter::empty())?;
+        config.ws_host = self.listen.ip();
+        config.ws_port = self.listen.port();
+        config.shared_port = false;
+        config.limits = self.limits;
+        config.redis = self.redis;
+        config.drain_delay = self.drain_delay;
+        config.drain_period = self.drain_period;
+        config.idle_timeouts.handlers = self.idle_timeout;
+        config.reloadable.secrets.api = Tokens::new(self.token.as_deref(), None);
+        config.reloadable.tls = self.tls;
+        let http = match self.api {
+            Some(ApiPort::At(address)) => {
+                (config.http_host, config.http_port) = (address.ip(), address.port());
+                HttpPort::Configured
+            }
+            Some(ApiPort::Given(listener)) => HttpPort::Given(taken(listener)?),
+            None => HttpPort::None,
+        };
+        let reading = Reading {
+            peers: Arc::new(config.peers.clone()),
+            limits: Arc::new(config.limits.clone()),
+            handle: handle.clone(),
+        };
+        let around: Arc<[Arc<dyn Middleware>]> = self.around.into();
+        let mut routes = Routes::default();
+        for (prefix, leads) in self.routes {
+            match leads {
+                Leads::Handler(handler) => {
+                    let (around, handle) = (around.clone(), handle.clone());
+                    routes.handle(&prefix, Arc::new(Mounted { around, handler, handle }));
+                }
+                Leads::Profile(profile) => routes.profile(&prefix, profile),
+                Leads::Http(handler) => routes.http(&prefix, answered_by(handler, reading.clone())),
+                Leads::Api => routes.http(&prefix, answered_by_api(api.clone())),
+            }
+        }
+        let extras = Extras {
+            registry: self.registry,
+            ws: self.listener.map(taken).transpose()?,
+            http,
+            routes,
+            service,
+            api,
+            ..Extras::default()
+        };
+        let (orders, received) = mpsc::channel(ORDERS);
+        let node = Node::start(config, extras, orders.clone()).await?;
+        Ok(Server { node, handle, orders, received })
+    }
+}
+
+fn taken(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn answered_by(handler: Arc<dyn HttpHandler>, reading: Reading) -> PlainHttp {
+    Arc::new(move |request, peer| {
+        let request = Request::new(request, peer, &reading.peers, &reading.limits, reading.handle.clone());
+        let answer = handler.answer(request);
+        Box::pin(
+            async move { answer.await.0.map(|bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync()) },
+        )
+    })
+}
+
+fn answered_by_api(api: Arc<OnceLock<Arc<Api>>>) -> PlainHttp {
+    Arc::new(move |request, peer| {
+        let api = api.get().cloned();
+        Box::pin(async move {
+            match api {
+                Some(api) => api.mounted(request, peer).await.map(BodyExt::boxed_unsync),
+                None => {
+                    let not_yet = super::Response::from(hyper::StatusCode::SERVICE_UNAVAILABLE).0;
+                    not_yet.map(|bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync())
+                }
+            }
+        })
+    })
+}

@@ -1,0 +1,100 @@
+//! Handlers, and what stands around them.
+
+use super::handle::Handle;
+use super::request::{Handshake, Request, Response};
+use crate::session::handler;
+use futures_util::future::BoxFuture;
+use std::error::Error;
+use std::sync::Arc;
+
+/// What came of serving a connection. An error closes it with 1011 where it is still open, and is logged.
+pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Serves WebSocket connections, from the handshake to the end; a closure that takes a [`Handshake`] is one. A panic is caught: it
+/// closes its own connection with 1011, and nobody else notices.
+pub trait Handler: Send + Sync + 'static {
+    /// Serves one connection.
+    fn handle(&self, handshake: Handshake) -> BoxFuture<'static, Outcome>;
+}
+
+impl<F, R> Handler for F
+where
+    F: Fn(Handshake) -> R + Send + Sync + 'static,
+    R: Future<Output = Outcome> + Send + 'static,
+{
+    fn handle(&self, handshake: Handshake) -> BoxFuture<'static, Outcome> {
+        Box::pin(self(handshake))
+    }
+}
+
+/// Answers requests that are no WebSocket handshakes; a closure that takes a [`Request`] and gives something that makes a
+/// [`Response`] is one. A panic ends the client's HTTP connection.
+pub trait HttpHandler: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response>;
+}
+
+impl<F, R, A> HttpHandler for F
+where
+    F: Fn(Request) -> R + Send + Sync + 'static,
+    R: Future<Output = A> + Send + 'static,
+    A: Into<Response>,
+{
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
+        let answer = self(request);
+        Box::pin(async move { answer.await.into() })
+    }
+}
+
+/// What is left to be done with a handshake: further middleware, and the handler.
+#[derive(Clone)]
+pub struct Next {
+    around: Arc<[Arc<dyn Middleware>]>,
+    /// How many of them it has passed.
+    passed: usize,
+    handler: Arc<dyn Handler>,
+}
+
+impl Next {
+    /// Does it.
+    pub fn run(mut self, handshake: Handshake) -> BoxFuture<'static, Outcome> {
+        match self.around.get(self.passed).cloned() {
+            Some(middleware) => {
+                self.passed += 1;
+                middleware.handle(handshake, self)
+            }
+            None => self.handler.handle(handshake),
+        }
+    }
+}
+
+/// Stands before handlers: looks at handshakes, refuses some, and hands the others on; a closure that takes a [`Handshake`] and
+/// [`Next`] is one.
+pub trait Middleware: Send + Sync + 'static {
+    /// Looks at one handshake.
+    fn handle(&self, handshake: Handshake, next: Next) -> BoxFuture<'static, Outcome>;
+}
+
+impl<F, R> Middleware for F
+where
+    F: Fn(Handshake, Next) -> R + Send + Sync + 'static,
+    R: Future<Output = Outcome> + Send + 'static,
+{
+    fn handle(&self, handshake: Handshake, next: Next) -> BoxFuture<'static, Outcome> {
+        Box::pin(self(handshake, next))
+    }
+}
+
+/// A handler as sessions know it.
+pub(super) struct Mounted {
+    pub(super) around: Arc<[Arc<dyn Middleware>]>,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) handle: Handle,
+}
+
+impl handler::Handler for Mounted {
+    fn handle(&self, offer: handler::Offer) -> BoxFuture<'static, handler::Outcome> {
+        let next = Next { around: self.around.clone(), passed: 0, handler: self.handler.clone() };
+        next.run(Handshake::new(offer, self.handle.clone()))
+    }
+}

@@ -1,0 +1,131 @@
+//! A WebSocket server in a program of one's own, on the engine that the `carillon` binary runs on.
+//!
+//! ```
+//! use carillon::{Handshake, Outcome, Server};
+//!
+//! async fn greet(handshake: Handshake) -> Outcome {
+//!     let mut connection = handshake.accept().await?;
+//!     while let Some(message) = connection.recv().await? {
+//!         let name = message.as_text().unwrap_or("whoever you are");
+//!         connection.push(format!("hello, {name}")).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder().handle("/greet", greet).listen(([127, 0, 0, 1], 0)).start().await?;
+//! println!("listening on ws://{}/greet", server.address());
+//! # let stop = std::future::ready(());
+//! server.run_until(stop).await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod builder;
+mod connection;
+mod handle;
+mod message;
+mod middleware;
+mod request;
+
+pub use crate::session::profile::Profile;
+pub use builder::{BuildError, Builder};
+pub use connection::Connection;
+pub use handle::Handle;
+pub use message::{Closed, Message, PushError, RecvError};
+pub use middleware::{Handler, HttpHandler, Middleware, Next, Outcome};
+pub use request::{Accept, Asking, BodyError, Handshake, NotAccepted, Request, Response};
+
+use crate::model::{Audience, Name, NameError};
+use crate::node::Node;
+use crate::operator::Order;
+use std::net::SocketAddr;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// The channel of this name.
+///
+/// # Errors
+/// [`NameError`]: it is empty, longer than 200 bytes, or has control characters.
+pub fn channel(name: &str) -> Result<Audience, NameError> {
+    Name::new(name).map(Audience::channel)
+}
+
+/// The group of this name.
+///
+/// # Errors
+/// As for [`channel`].
+pub fn group(name: &str) -> Result<Audience, NameError> {
+    Name::new(name).map(Audience::group)
+}
+
+/// All connections of this user.
+///
+/// # Errors
+/// As for [`channel`].
+pub fn user(name: &str) -> Result<Audience, NameError> {
+    Name::new(name).map(Audience::user)
+}
+
+/// A server whose ports are open. It serves its clients from then on; [`run_until`](Self::run_until) is what ends it in order.
+pub struct Server {
+    node: Node,
+    handle: Handle,
+    orders: mpsc::Sender<Order>,
+    received: mpsc::Receiver<Order>,
+}
+
+impl Server {
+    /// A server to be put together.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.node.ws_address()
+    }
+
+    /// Where backends reach the HTTP APIs, if they do.
+    pub fn api_address(&self) -> Option<SocketAddr> {
+        self.node.http_address()
+    }
+
+    /// The cluster that the server is a node of.
+    pub fn cluster(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs until `stop` is ready, and then until its connections are closed in order (1001), its webhook has heard of that, and it has
+    /// left the cluster.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) {
+        let Self { node, orders, received, .. } = self;
+        let told = async move {
+            stop.await;
+            // An error: it has ended by itself.
+            let _ = orders.send(Order::Stop).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = node.run(received) => {}
+            () = told => {}
+        }
+    }
+
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// Signals can't be received.
+    pub async fn run(self) -> std::io::Result<()> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        self.run_until(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await;
+        Ok(())
+    }
+}

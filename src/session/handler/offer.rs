@@ -1,0 +1,193 @@
+//! A handshake that waits for a handler's answer.
+
+use super::run::{Dropped, run};
+use super::stream::{Hand, Incoming, Stream, WAITING};
+use super::{Handler, Outcome};
+use crate::auth::Claims;
+use crate::hub::{Opening, Watch};
+use crate::model::Audience;
+use crate::peer::Crowded;
+use crate::query::Query;
+use crate::session::details::{Told, details};
+use crate::session::handshake::{admit, check, settle};
+use crate::session::member::Member;
+use crate::session::profile::Profile;
+use crate::session::refusal::Refusal;
+use crate::session::{Sessions, reader, sign_in};
+use bytes::Bytes;
+use fastwebsockets::WebSocketError;
+use fastwebsockets::upgrade::UpgradeFut;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, Response};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::{mpsc, oneshot};
+
+/// What a client has asked for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The request's line and headers.
+    pub head: Parts,
+    /// Where the client is, behind proxies that are trusted.
+    pub address: IpAddr,
+    /// The query, by PHP's rules.
+    pub query: Query,
+    /// What its token says, where it has shown one.
+    pub claims: Option<Claims>,
+}
+
+/// A handshake that is in order, of a client that a handler may let in. Dropped without an answer it is answered with 500.
+pub struct Offer {
+    asked: Arc<Asked>,
+    response: Response<Bytes>,
+    upgrade: UpgradeFut,
+    sessions: Arc<Sessions>,
+    answer: oneshot::Sender<Result<Response<Bytes>, Refusal>>,
+    dropped: Option<Arc<Dropped>>,
+}
+
+/// How a client is let in.
+#[derive(Clone, Debug, Default)]
+pub struct Acceptance {
+    /// What the connection is a member of before the client knows that it is let in.
+    pub audiences: Vec<Audience>,
+    /// The subprotocol that is spoken (RFC 6455, section 1.9), one of those that the client has named.
+    pub subprotocol: Option<HeaderValue>,
+    /// Further headers of the answer.
+    pub headers: HeaderMap,
+    /// Whether the handler gets the client's pings and pongs, and answers the pings.
+    pub control_frames: bool,
+}
+
+/// Why a client could not be let in; it has its answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotAccepted {
+    /// The client has left before.
+    #[error("client has gone")]
+    Gone,
+    /// The node or the cluster refuses it, for the reason given.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Answers a handshake as a handler says.
+pub(in crate::session) async fn offer<B>(
+    mut request: Request<B>,
+    address: IpAddr,
+    sessions: &Arc<Sessions>,
+    handler: Arc<dyn Handler>,
+) -> Result<Response<Bytes>, Refusal> {
+    check(&request)?;
+    let (query, sign_in) = admit(&request, sessions)?;
+    let claims = sign_in.claims(Profile::Handler, &query, request.headers(), SystemTime::now())?;
+    let (response, upgrade) = fastwebsockets::upgrade::upgrade(&mut request).map_err(|error| match error {
+        WebSocketError::InvalidSecWebsocketVersion => Refusal::BadVersion,
+        _ => Refusal::Malformed("websocket handshake is malformed"),
+    })?;
+    let (answer, answered) = oneshot::channel();
+    let (head, _) = request.into_parts();
+    let response = response.map(|_| Bytes::new());
+    let sessions = sessions.clone();
+    let asked = Arc::new(Asked { head, address, query, claims });
+    let offer = Offer { asked, response, upgrade, sessions, answer, dropped: None };
+    tokio::spawn(run(handler, offer));
+    answered.await.unwrap_or(Err(Refusal::Unanswered))
+}
+
+impl Offer {
+    /// The same, in the hands of this handler.
+    pub(super) fn of(self, dropped: Arc<Dropped>) -> Self {
+        Self { dropped: Some(dropped), ..self }
+    }
+
+    /// What the client has asked for.
+    pub fn asked(&self) -> &Arc<Asked> {
+        &self.asked
+    }
+
+    /// Answers with something else than a WebSocket.
+    pub fn refuse(self, response: Response<Bytes>) {
+        // An error: the client has gone.
+        let _ = self.answer.send(Ok(response));
+    }
+
+    /// Lets the client in: hub first, then the cluster, then the answer.
+    ///
+    /// # Errors
+    /// [`NotAccepted`]; the client was told then.
+    pub async fn accept(self, acceptance: Acceptance) -> Result<Stream, NotAccepted> {
+        let Self { asked, mut response, upgrade, sessions, answer, dropped } = self;
+        let Asked { head, address, query, claims } = &*asked;
+        let address = *address;
+        let Acceptance { mut audiences, subprotocol, headers, control_frames } = acceptance;
+        audiences.extend(claims.iter().flat_map(sign_in::audiences));
+        let (ended, end) = oneshot::channel();
+        let member = async {
+            let place = sessions.places.take(address).map_err(|Crowded| Refusal::Crowded(address))?;
+            let told = Told {
+                profile: Profile::Handler,
+                address,
+                query,
+                path: Some(head.uri.path()),
+                claims: claims.as_ref(),
+            };
+            let parameter = sessions.settings.sign_in.borrow().parameter.clone();
+            let opening = Opening {
+                details: details(&told, [sessions.token_param.as_str(), parameter.as_str()]),
+                audiences: audiences.clone(),
+                watch: Watch::Here,
+                heartbeat: None,
+            };
+            let mut member =
+                Member::open(sessions.clone(), Profile::Handler, place, opening).map_err(|_| Refusal::Full)?;
+            member.tells_end(ended);
+            let limit = sessions.limits.connect_timeout;
+            settle(&sessions, &audiences, limit).await.map_err(Refusal::Unavailable)?;
+            Ok::<_, Refusal>(member)
+        };
+        let member = match member.await {
+            Ok(member) => member,
+            Err(refusal) => {
+                let why = refusal.to_string();
+                let _ = answer.send(Err(refusal));
+                return Err(NotAccepted::Refused(why));
+            }
+        };
+        if let Some(subprotocol) = subprotocol {
+            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        }
+        for (name, value) in &headers {
+            if !is_of_the_handshake(name) {
+                response.headers_mut().append(name, value.clone());
+            }
+        }
+        let id = member.id();
+        if answer.send(Ok(response)).is_err() {
+            return Err(NotAccepted::Gone);
+        }
+        let (messages, received) = mpsc::channel::<Incoming>(WAITING);
+        let hand = Hand { messages, control: control_frames };
+        tokio::spawn(reader::run(member, upgrade, Some(Box::new(hand))));
+        let dropped = dropped.ok_or(NotAccepted::Gone)?;
+        Ok(Stream::new(sessions, id, received, end, dropped))
+    }
+}
+
+/// Headers that the handshake itself has, which a handler does not change.
+fn is_of_the_handshake(name: &HeaderName) -> bool {
+    let own = [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT, header::SEC_WEBSOCKET_PROTOCOL];
+    own.contains(name) || *name == header::SEC_WEBSOCKET_EXTENSIONS
+}
+
+/// A handler that is a closure.
+impl<F, R> Handler for F
+where
+    F: Fn(Offer) -> R + Send + Sync + 'static,
+    R: Future<Output = Outcome> + Send + 'static,
+{
+    fn handle(&self, offer: Offer) -> futures_util::future::BoxFuture<'static, Outcome> {
+        Box::pin(self(offer))
+    }
+}

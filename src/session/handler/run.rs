@@ -1,0 +1,104 @@
+//! A handler at work.
+//!
+//! A connection that a handler drops is closed: with 1000, or with 1011 where it was dropped because the handler has failed. That is
+//! known only when the handler has given the word back, so what is dropped while it has it waits for that.
+
+use super::stream::Ending;
+use super::{Handler, Offer, Outcome};
+use std::any::Any;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+thread_local! {
+    /// The handler that has the word on this thread; 0: none.
+    static RUNNING: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The numbers of handlers at work.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Connections that one handler has dropped while it had the word.
+pub(super) struct Dropped {
+    handler: u64,
+    waiting: Mutex<Vec<Ending>>,
+}
+
+impl Dropped {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { handler: NEXT.fetch_add(1, Ordering::Relaxed), waiting: Mutex::default() })
+    }
+
+    /// Closes a connection that was dropped, now or when its handler gives the word back.
+    pub(super) fn add(&self, ending: Ending) {
+        if RUNNING.get() == self.handler {
+            self.waiting().push(ending);
+        } else {
+            ending.end(std::thread::panicking());
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Ending>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self, failed: bool) {
+        let waiting = std::mem::take(&mut *self.waiting());
+        waiting.into_iter().for_each(|ending| ending.end(failed));
+    }
+}
+
+/// A handler has the word on this thread for as long as this is there.
+struct Word(u64);
+
+impl Word {
+    fn give(handler: u64) -> Self {
+        Self(RUNNING.replace(handler))
+    }
+}
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        RUNNING.set(self.0);
+    }
+}
+
+/// Has a handler serve a connection, to its end.
+pub(super) async fn run(handler: Arc<dyn Handler>, offer: Offer) {
+    let dropped = Dropped::new();
+    let path = offer.asked().head.uri.path().to_owned();
+    let number = dropped.handler;
+    let mut serving = handler.handle(offer.of(dropped.clone()));
+    let outcome = poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let _word = Word::give(number);
+            serving.as_mut().poll(context)
+        }));
+        match polled {
+            Ok(Poll::Pending) => {
+                dropped.close(false);
+                Poll::Pending
+            }
+            Ok(Poll::Ready(outcome)) => Poll::Ready(Ok(outcome)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await;
+    dropped.close(!matches!(outcome, Ok(Ok(()))));
+    tell(outcome, &path);
+}
+
+fn tell(outcome: Result<Outcome, Box<dyn Any + Send>>, path: &str) {
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(path, "handler failed: {error}"),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+            tracing::error!(path, "handler panicked: {text}");
+        }
+    }
+}
