@@ -87,7 +87,8 @@
 //!
 //! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query`,
 //! `auth`, `peer`, `operator` and `tls` are below both; `webhook` keeps `session`'s contract of hooks over `service`; `config` knows
-//! the types it fills, `node` knows them all, and nobody knows `node` but its two users, `server` and `main`.
+//! the types it fills, `node` knows them all, and nobody knows `node` but `server`, which the binary is
+//! a user of like any other program.
 //!
 //! # A push
 //!

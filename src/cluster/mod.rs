@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use details::Details;
-pub use owed::{NotTaken, Owed, Owing, Sink};
+pub use owed::{ChannelEvents, NotTaken, Owed, Owing, Sink};
 
 /// Pages of ids as they come from the directory: no order, no duplicates; an error ends them.
 pub type Pages = BoxStream<'static, Result<Vec<ConnectionId>>>;

@@ -2,10 +2,11 @@
 
 use super::parse::Reader;
 use super::variables::of_profile;
+use crate::cluster::ChannelEvents;
 use crate::session::IdleTimeouts;
 use crate::session::hooks::Wanted;
 use crate::session::profile::Profile;
-use crate::webhook::{ChannelEvents, ProfileEvents, WebhookConfig};
+use crate::webhook::{ProfileEvents, WebhookConfig};
 use hyper::Uri;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -145,7 +146,7 @@ mod tests {
         ] {
             assert_eq!(parse_connection_events(text), events, "{text:?}");
         }
-        let both = ChannelEvents { occupied: true, vacated: true };
+        let both = ChannelEvents::ALL;
         assert_eq!(parse_events("channel_vacated,close,channel_occupied"), Some((Wanted::CLOSE, both)));
         assert_eq!(parse_connection_events("close,channel_vacated"), None, "a channel has no profile");
     }

@@ -3,7 +3,7 @@
 use super::handle::Handle;
 use super::middleware::{Handler, HttpHandler, Middleware, Mounted};
 use super::request::{Reading, Request};
-use super::{Profile, Server};
+use super::{ORDERS, Profile, Server};
 use crate::api::{Api, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::config::{Config, Faults};
@@ -19,9 +19,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-
-/// Orders that may wait.
-const ORDERS: usize = 4;
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +36,9 @@ pub enum BuildError {
     /// The HTTP APIs are [mounted](Builder::mount_api) where clients connect, at this address, and there is no token.
     #[error("the http apis are mounted without a token, so that everybody who reaches {0} could push")]
     OpenApi(SocketAddr),
+    /// Signals can't be received.
+    #[error("signals can't be received: {0}")]
+    Signals(std::io::Error),
 }
 
 /// A server that is being put together; see [`Server::builder`].
@@ -265,7 +265,7 @@ impl Builder {
         let extras = Extras { registry: self.registry, ws, http, routes, service, api, ..Extras::default() };
         let (orders, received) = mpsc::channel(ORDERS);
         let node = Node::start(config, extras, orders.clone()).await?;
-        Ok(Server { node, handle, orders, received })
+        Ok(Server { node, handle, orders, received, signals: None })
     }
 }
 

@@ -29,7 +29,7 @@ mod operation;
 mod owed;
 mod signature;
 
-use crate::cluster::Owed;
+use crate::cluster::{ChannelEvents, Owed};
 use crate::hub::{End, frame};
 use crate::model::HexId;
 use crate::service::Service;
@@ -61,15 +61,6 @@ const REFUSED: u16 = 403;
 /// Which events are told, in the order of [`Profile::ALL`].
 pub type ProfileEvents = [Wanted; Profile::ALL.len()];
 
-/// Which changes of channels are told, of all profiles together.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ChannelEvents {
-    /// That a channel has its first member in the cluster.
-    pub occupied: bool,
-    /// That a channel has lost its last.
-    pub vacated: bool,
-}
-
 /// What the operator decides about the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WebhookConfig {
@@ -79,7 +70,7 @@ pub struct WebhookConfig {
     pub ca: Option<PathBuf>,
     /// Which events it is told.
     pub events: ProfileEvents,
-    /// Which changes of channels.
+    /// Which changes of channels, of all profiles together.
     pub channel_events: ChannelEvents,
     /// How long a request may take, its waiting and its answer's operations each.
     pub timeout: Duration,
