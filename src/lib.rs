@@ -49,6 +49,7 @@
 //! - [`Handshake`]: who wants to connect; [`Handshake::accept_with`] lets them in
 //! - [`Connection`]: [`recv`](Connection::recv), [`push`](Connection::push), [`close`](Connection::close),
 //!   [`join`](Connection::join)
+//! - [`Hooks`] and [`Controller`]: a program's word in the binary's own profiles
 //! - [`Handle`]: the cluster, whatever node a connection is on: [`publish`](Handle::publish) to everybody, a
 //!   [`channel`], a [`group`], a [`user`] or a connection
 //!
@@ -123,13 +124,16 @@ pub use model::{
 pub use node::StartError;
 #[doc(inline)]
 pub use server::{
-    Accept, Asking, BodyError, BuildError, Builder, Closed, Connection, Handle, Handler, Handshake, HttpHandler,
-    Message, Middleware, Next, NotAccepted, Outcome, Profile, PushError, RecvError, Request, Response, Server, channel,
-    group, user,
+    Accept, Asking, BodyError, BuildError, Builder, Call, Called, Client, Closed, Connection, Controller, Entry,
+    Handle, Handler, Handshake, Heard, Hooks, HttpHandler, Message, Middleware, Next, NotAccepted, Outcome, Profile,
+    PushError, RecvError, Reply, Request, Response, Server, Wanted, channel, close_key, group, user,
 };
 
 /// The types of HTTP that [`Response`], [`Asking`] and [`Request`] are made of.
 pub use hyper::{HeaderMap, StatusCode, header, http};
+
+/// What implementations of [`Hooks`] and [`Controller`] are written with.
+pub use async_trait::async_trait;
 
 // What follows is the binary, and what its tests look into. It may change with every version.
 mod accept;

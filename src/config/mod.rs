@@ -35,6 +35,7 @@ use webhook::RawWebhook;
 
 pub use locale::locale;
 pub use parse::Faults;
+pub(crate) use variables::names;
 pub use variables::{VARIABLES, Variable, table};
 
 /// How log lines look.

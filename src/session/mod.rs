@@ -34,7 +34,7 @@ pub mod hooks;
 mod idle;
 mod member;
 pub mod message;
-mod method;
+pub(crate) mod method;
 pub mod origins;
 mod plain;
 pub mod profile;

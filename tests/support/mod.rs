@@ -2,6 +2,7 @@
 //!
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
+//! - [`library`] runs servers in the test itself.
 //! - [`backend`] is an application that nodes tell of connections.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
 //! - [`tokens`] makes the tokens that clients sign in with.
@@ -26,6 +27,7 @@ pub mod events;
 pub mod eventually;
 pub mod fleet;
 pub mod http;
+pub mod library;
 pub mod node;
 pub mod php;
 pub mod proxy;
