@@ -2,7 +2,7 @@
 //!
 //! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
-//! - [`library`] runs servers in the test itself.
+//! - [`library`] runs servers in the test itself, [`example`] the examples.
 //! - [`backend`] is an application that nodes tell of connections.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
 //! - [`tokens`] makes the tokens that clients sign in with.
@@ -25,6 +25,7 @@ pub mod certificates;
 pub mod device;
 pub mod events;
 pub mod eventually;
+pub mod example;
 pub mod fleet;
 pub mod http;
 pub mod library;
@@ -42,6 +43,7 @@ pub use backend::Backend;
 pub use census::Census;
 pub use events::Events;
 pub use eventually::{DEADLINE, eventually};
+pub use example::Example;
 pub use fleet::Fleet;
 pub use node::Node;
 pub use redis::RedisServer;

@@ -26,11 +26,11 @@ pub fn carillon(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
 
 /// What a process has written, line by line.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+pub(super) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
     /// Takes all lines of a stream until it ends.
-    fn follow(&self, stream: impl Read + Send + 'static) {
+    pub(super) fn follow(&self, stream: impl Read + Send + 'static) {
         let lines = self.0.clone();
         thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
@@ -39,7 +39,7 @@ impl Log {
         });
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
