@@ -77,13 +77,13 @@
 //! | `config` | the environment as values, all faults at once; the only reader of the environment |
 //! | `tls` | the certificate of the node's own ports, and its exchange |
 //! | `log` | how log lines look, and their level |
-//! | `server` | the same for programs that embed it: builder, connections, handlers, the cluster |
+//! | `server` | the same for programs that embed it: builder, connections, handlers, hooks and controllers, the cluster |
 //! | `node` | puts a node together, runs it, drains it, reloads it |
 //! | `cli`, `client` | the command line: its words, and the commands that are clients of a running node |
 //! | `daemon` | a node in the background: starting it, its pid file |
 //!
 //! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query`,
-//! `auth`, `peer`, `operator` and `tls` are below both; `webhook` keeps `session`'s contract of hooks over `service`; `config` knows
+//! `auth`, `peer`, `operator` and `tls` are below both; `webhook` and, for programs, `server` keep `session`'s contract of hooks over `service`; `config` knows
 //! the types it fills, `node` knows them all, and nobody knows `node` but its two users, `server` and `main`.
 //!
 //! # A push

@@ -1,4 +1,4 @@
-//! What an application that lives elsewhere is told of connections, and what it may answer.
+//! What an application, elsewhere or in this program, is told of connections, and what it may answer.
 //!
 //! A session calls these and knows nothing of who is behind them. For each connection `open` comes first, then each
 //! `message` after the answer to the one before it, then `close`, once.
