@@ -212,6 +212,7 @@ impl Builder {
     }
 
     /// The program is told of clients of the [profiles](Self::profile); see [`Hooks`]. In place of others that were given before.
+    /// What fails is counted: `carillon_hooks_failed_total` and others beginning like this are among the server's metrics.
     pub fn hooks(mut self, hooks: impl Hooks) -> Self {
         self.hooks = Some(Arc::new(hooks));
         self

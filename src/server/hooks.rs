@@ -80,8 +80,9 @@ pub enum Heard {
 /// ```
 #[async_trait]
 pub trait Hooks: Send + Sync + 'static {
-    /// What it is told of connections with this profile; asked at each handshake. All of it, unless the program says otherwise. What
-    /// isn't wanted costs nothing: on Redis the directory keeps more of a connection whose end is wanted.
+    /// What it is told of connections with this profile; asked at each event, so it has to be quick, and always the same. All of it,
+    /// unless the program says otherwise. What isn't wanted costs nothing; on Redis the directory keeps more of a connection whose
+    /// end is wanted.
     fn wanted(&self, profile: Profile) -> Wanted {
         let _ = profile;
         Wanted::ALL
@@ -112,8 +113,12 @@ pub trait Hooks: Send + Sync + 'static {
     /// killed, too: a node that lives does it then, with the code 1006 and the cause `node_died` where the end was not known. It may be
     /// called again for the same [`Client::id`], so a program that counts has to look at that.
     ///
+    /// No connection waits for it. Sixty-four are told of at once, and 65,536 may wait; of more the last is given up. A server that stops
+    /// waits for those that are left for as long as one call may take; what isn't told by then another node tells, where there is
+    /// Redis.
+    ///
     /// # Errors
-    /// It is called again, three times at most, later and later; then given up and logged.
+    /// It is called again, three times at most, later and later; then given up (`carillon_hooks_closes_given_up_total`) and logged.
     async fn on_close(&self, client: &Client, how: &Closed) -> Outcome {
         let _ = (client, how);
         Ok(())

@@ -217,6 +217,23 @@ pub trait Hooks: Send + Sync + 'static {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::{GapPolicy, Opening, Watch};
+    use crate::model::Limits;
+
+    #[tokio::test]
+    async fn an_end_that_two_are_told_is_settled_by_both() {
+        let registry = prometheus::Registry::new();
+        let hub = Hub::start(Arc::new(Limits::default()), GapPolicy::Count, 1, &registry).unwrap();
+        hub.start_journal();
+        let opening = Opening { details: "{}".into(), watch: Watch::Kept, ..Opening::default() };
+        let id = hub.open(opening, |_| Vec::new()).unwrap();
+        hub.close(id, 1000, "");
+        let (one, other) = Receipt::new(hub.clone(), id).halves();
+        one.settle();
+        assert_eq!(hub.snapshot().untold.len(), 1);
+        other.settle();
+        assert!(hub.snapshot().untold.is_empty());
+    }
 
     #[test]
     fn wanted_events_are_a_set() {

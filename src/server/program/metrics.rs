@@ -25,9 +25,9 @@ impl Event {
 
 /// The figures, which are there where a program has hooks or controllers.
 pub(super) struct Metrics {
-    failed: IntCounterVec,
+    pub(super) failed: IntCounterVec,
     pub(super) closes_waiting: IntGauge,
-    given_up: IntCounter,
+    pub(super) given_up: IntCounter,
     failed_log: Seldom,
     given_up_log: Seldom,
 }

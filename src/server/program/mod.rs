@@ -347,3 +347,6 @@ impl hooks::Hooks for Program {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
