@@ -63,6 +63,7 @@
 //! | module | what is in it |
 //! |---|---|
 //! | `model` | ids and their spellings, names, audiences, targets, pushes, limits, the one error type: plain values |
+//! | `release` | which version and commit this program is |
 //! | `query` | the parameters of a URL or form, by PHP's rules |
 //! | `hub` | a node's own sockets and the local half of every audience: roster, journal, shards that write |
 //! | `auth` | who a connection says it is: tokens, keys, claims |
@@ -80,11 +81,12 @@
 //! | `server` | the same for programs that embed it: builder, connections, handlers, hooks and controllers, the cluster |
 //! | `node` | puts a node together, runs it, drains it, reloads it |
 //! | `cli`, `client` | the command line: its words, and the commands that are clients of a running node |
-//! | `daemon` | a node in the background: starting it, its pid file |
+//! | `daemon` | a node in the background: starting it, its pid file; what a process tells a service manager |
 //!
 //! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query`,
-//! `auth`, `peer`, `operator` and `tls` are below both; `webhook` and, for programs, `server` keep `session`'s contract of hooks over `service`; `config` knows
-//! the types it fills, `node` knows them all, and nobody knows `node` but its two users, `server` and `main`.
+//! `auth`, `peer`, `operator` and `tls` are below both; `webhook` and, for programs, `server` keep `session`'s contract of hooks over
+//! `service`; `config` knows the types it fills, `node` knows them all, and nobody knows `node` but `server`, which the binary is a
+//! user of like any other program.
 //!
 //! # A push
 //!
@@ -165,6 +167,8 @@ pub mod operator;
 pub mod peer;
 #[doc(hidden)]
 pub mod query;
+#[doc(hidden)]
+pub mod release;
 #[doc(hidden)]
 pub mod service;
 #[doc(hidden)]

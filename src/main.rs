@@ -5,24 +5,17 @@
 use carillon::cli::{self, Cli, Command};
 use carillon::config::{self, Config};
 use carillon::daemon::PidFile;
-use carillon::node::{Extras, Node};
-use carillon::operator::Order;
-use carillon::{client, daemon, log};
+use carillon::{Server, client, daemon, log};
 use clap::Parser;
 use mimalloc::MiMalloc;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
 /// As fast on musl as on glibc. Without transparent huge pages (its feature `no_thp`), with which a connection costs memory by
 /// steps of 2 MiB and a fresh node three times as much.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
-
-/// Orders that may wait; more of the same kind say nothing new.
-const ORDERS: usize = 4;
 
 /// Exit code for wrong usage, and for a configuration that can't be.
 const WRONG_USAGE: u8 = 2;
@@ -66,6 +59,9 @@ fn serve(pid_file: Option<&Path>, detached: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = daemon::raise_limit() {
+        tracing::warn!(%error, "the number of open files stays limited as it was");
+    }
     // Taken away when this returns, after the ports are closed.
     let _pid_file = match pid_file.map(PidFile::claim).transpose() {
         Ok(pid_file) => pid_file,
@@ -89,34 +85,14 @@ fn serve(pid_file: Option<&Path>, detached: bool) -> ExitCode {
 }
 
 async fn run(config: Config, log: log::LogLevel, detached: bool) -> Result<(), String> {
-    // Before the ports are open, so that no signal of somebody who saw them open is missed.
-    let (sender, orders) = orders().map_err(|error| format!("signals can't be received: {error}"))?;
-    let extras = Extras { log: Some(log), configuration: Some(Config::from_env), ..Extras::default() };
-    let node = Node::start(config, extras, sender).await.map_err(|error| error.to_string())?;
+    let server = Server::configured(config, log).await.map_err(|error| error.to_string())?;
     if detached {
         daemon::ready().map_err(|error| format!("whoever waits for this node can't be told: {error}"))?;
     }
-    node.run(orders).await;
-    Ok(())
-}
-
-/// The way for orders. SIGTERM and SIGINT stop, SIGHUP reloads.
-fn orders() -> std::io::Result<(mpsc::Sender<Order>, mpsc::Receiver<Order>)> {
-    let (sender, receiver) = mpsc::channel(ORDERS);
-    let kinds: [(SignalKind, fn() -> Order); 3] = [
-        (SignalKind::terminate(), || Order::Terminate),
-        (SignalKind::interrupt(), || Order::Terminate),
-        (SignalKind::hangup(), || Order::Reload(None)),
-    ];
-    for (kind, order) in kinds {
-        let (mut signals, sender) = (signal(kind)?, sender.clone());
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                if sender.send(order()).await.is_err() {
-                    return;
-                }
-            }
-        });
+    if let Some(socket) = config::notify_socket()
+        && let Err(error) = daemon::listening(&socket)
+    {
+        tracing::warn!(%error, socket = %socket.display(), "the service manager can't be told that the node listens");
     }
-    Ok((sender, receiver))
+    server.run().await.map_err(|error| format!("signals can't be received: {error}"))
 }

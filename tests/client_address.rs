@@ -2,10 +2,8 @@
 
 mod support;
 
-use rustix::process::{Pid, Signal, kill_process};
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use support::balancer::Balancer;
 use support::http::{Answer, get};
 use support::raw::{Raw, handshake, handshake_with};
 use support::redis::free_port;
@@ -235,62 +233,24 @@ server {
 }
 ";
 
-/// A real nginx, stopped when dropped.
-struct Nginx {
-    process: Child,
-    port: u16,
-    _directory: tempfile::TempDir,
-}
-
-impl Nginx {
-    async fn before(node: SocketAddr) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let server = NGINX.replace("LISTEN", &port.to_string()).replace("20000", &node.port().to_string());
-        let temporary =
-            ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|what| format!("{what}_temp_path {what};"));
-        let configuration = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log error.log;\nevents {{}}\nhttp {{ access_log off; {}\n{server}}}\n",
-            temporary.concat()
-        );
-        fs::write(directory.path().join("nginx.conf"), configuration).unwrap();
-        let path = directory.path().to_str().unwrap();
-        let process = Command::new("nginx")
-            .args(["-p", path, "-c", "nginx.conf", "-e", "error.log"])
-            .env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("nginx is installed");
-        let nginx = Self { process, port, _directory: directory };
-        eventually("nginx listens", DEADLINE, async || tokio::net::TcpStream::connect(nginx.address()).await.map(drop))
-            .await;
-        nginx
-    }
-
-    fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).unwrap();
-        let _ = kill_process(pid, Signal::TERM);
-        let _ = self.process.wait();
-    }
+/// A real nginx with that.
+async fn nginx_before(node: SocketAddr) -> Balancer {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let server = NGINX.replace("LISTEN", &address.port().to_string()).replace("20000", &node.port().to_string());
+    Balancer::nginx(&format!("events {{}}\nhttp {{ access_log off;\n{server}}}\n"), address, address).await
 }
 
 #[tokio::test]
 async fn behind_nginx_as_the_replaced_server_was_the_client_is_known_and_can_not_forge_its_address() {
     let node = Node::start(&[("TRUSTED_PROXIES", "127.0.0.1"), ("MAX_CONNECTIONS_PER_ADDRESS", "1")]).await;
-    let nginx = Nginx::before(node.ws()).await;
+    let nginx = nginx_before(node.ws()).await;
     for forged in
         ["", "X-Real-IP: 6.6.6.6\r\n", "X-Forwarded-For: 6.6.6.6\r\nX-real-ip: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n"]
     {
-        assert_eq!(taken_for(nginx.address(), STRANGER, b"", forged).await, STRANGER, "{forged}");
+        assert_eq!(taken_for(nginx.ws, STRANGER, b"", forged).await, STRANGER, "{forged}");
     }
     // Another client has places of its own, and messages go both ways.
-    let mut listener = Listener::connect(nginx.address(), "/?channel[]=news").await;
+    let mut listener = Listener::connect(nginx.ws, "/?channel[]=news").await;
     node.api().push("news", "hello").await.unwrap();
     listener.hears_text("hello").await;
     listener.say("back").await;

@@ -19,7 +19,6 @@ impl Live {
         let redis = RedisServer::start().await;
         let (url, secret) = (redis.url(), format!("JWT_SECRET={}", tokens::SECRET));
         let arguments = ["127.0.0.1:0", &url, "AUTH_KEY=kfw001-websocket", &secret];
-        // The order: two nodes at once are twice the work at a time.
         let nodes = vec![Example::start("live", &arguments).await, Example::start("live", &arguments).await];
         Self { nodes, redis }
     }
@@ -31,7 +30,7 @@ impl Live {
     }
 
     async fn with_token(&self, node: usize, token: &str) -> Client {
-        let (address, target) = (self.nodes[node].address, format!("/live?auth={token}"));
+        let (address, target) = (self.nodes[node].address(), format!("/live?auth={token}"));
         // A node that has just started may not be in the cluster yet.
         let listener = eventually("a client is let in", DEADLINE, async || {
             Listener::try_connect(address, &target).await.map_err(|refused| format!("{refused:?}"))
@@ -57,7 +56,7 @@ impl Live {
 
     /// How many are in a room, as a node says.
     async fn room(&self, node: usize, code: &str) -> Value {
-        let page = http::get(self.nodes[node].address, &format!("/rooms?code={code}")).await.unwrap();
+        let page = http::get(self.nodes[node].address(), &format!("/rooms?code={code}")).await.unwrap();
         serde_json::from_str(page.text()).unwrap_or_else(|_| page.text().into())
     }
 }
@@ -98,7 +97,7 @@ impl Client {
 #[tokio::test]
 async fn only_those_with_a_token_come_in_and_only_where_their_token_is_for() {
     let live = Live::start().await;
-    assert_eq!(Listener::refused(live.nodes[0].address, "/").await.status, 403);
+    assert_eq!(Listener::refused(live.nodes[0].address(), "/").await.status, 403);
     let mut wall = live.with_token(0, tokens::TRIPLE_DES).await;
     wall.calls("live.user.join", json!({})).await;
     wall.hears(r#"{"status":403,"event":"mustBeWechatUser","info":"仅允许微信用户连入"}"#).await;

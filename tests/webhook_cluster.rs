@@ -10,7 +10,7 @@ use support::backend::{Backend, Reply, SECRET};
 use support::device::metric;
 use support::eventually::same;
 use support::node::{carillon, finish};
-use support::{DEADLINE, Fleet, Listener, Node, eventually};
+use support::{DEADLINE, Fleet, Heard, Listener, Node, eventually};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -181,6 +181,40 @@ async fn closes_that_are_taken_leave_nothing_behind() {
     assert_eq!(times, 21, "each was told once");
 }
 
+#[tokio::test]
+async fn connections_whose_close_was_told_are_closed_where_their_node_comes_back_from_the_dead() {
+    let backend = Backend::silent().await;
+    let fleet = fleet(&backend, &[]).await;
+    let mut client = Listener::connect(fleet.nodes[0].ws(), "/?channel[]=a").await;
+    let all = ids(&fleet.nodes[0]).await;
+    fleet.nodes[0].freeze();
+    let told = closes(&backend, &all).await;
+    assert!(told.values().all(|event| event["cause"] == "node_died"), "{told:?}");
+    fleet.nodes[0].thaw();
+    assert_eq!(client.hears().await, Heard::Closed(1012, "node was taken for dead".to_owned()));
+    // It goes on as a node without connections.
+    let mut again = Listener::connect(fleet.nodes[0].ws(), "/?channel[]=a").await;
+    let new = ids(&fleet.nodes[0]).await;
+    assert!(new.len() == 1 && new.is_disjoint(&all), "{new:?} {all:?}");
+    // And as one that is alive: the next time that it registers anew nobody is closed.
+    let mut resp = fleet.resp().await;
+    let lease = format!("{}:", new.first().unwrap() >> 32);
+    let leases = resp.run("HKEYS carillon:{nodes}:leases").await.texts();
+    let old = leases.into_iter().find(|field| field.starts_with(&lease)).unwrap();
+    resp.command(&["HDEL", "carillon:{nodes}:leases", &old]).await;
+    eventually("it has registered anew", DEADLINE, async || {
+        let leases = resp.run("HKEYS carillon:{nodes}:leases").await.texts();
+        let anew = leases.iter().any(|field| field.starts_with(&lease) && *field != old);
+        if anew { Ok(()) } else { Err(format!("{leases:?}")) }
+    })
+    .await;
+    assert_eq!(ids(&fleet.nodes[0]).await, new);
+    fleet.nodes[0].api().push("a", "hello").await.unwrap();
+    again.hears_text("hello").await;
+    again.close().await;
+    closes(&backend, &all.union(&new).copied().collect()).await;
+}
+
 /// The story of each channel as the application was told it, by version.
 fn stories(backend: &Backend) -> BTreeMap<String, BTreeMap<u64, String>> {
     let mut stories: BTreeMap<String, BTreeMap<u64, String>> = BTreeMap::new();
@@ -224,6 +258,22 @@ async fn a_channel_is_occupied_and_vacated_once_in_the_whole_cluster() {
     fleet.nodes.remove(2).kill();
     story_is(&backend, "news", &["occupied", "vacated", "occupied", "vacated"]).await;
     assert!(told(&backend, "close").is_empty() && told(&backend, "open").is_empty(), "only channels were asked for");
+}
+
+#[tokio::test]
+async fn what_is_told_of_channels_is_for_the_node_to_say_that_decides_it() {
+    let (refusing, backend) = (Backend::start(|_| Reply::Status(500)).await, Backend::silent().await);
+    let common = [("WEBHOOK_SECRET", SECRET), HASTY];
+    // As while the nodes are restarted one by one with more in WEBHOOK_EVENTS.
+    let before = [common[0], common[1], ("WEBHOOK_URL", backend.url()), ("WEBHOOK_EVENTS", "close")];
+    let mut fleet = Fleet::start(1, &before).await;
+    let redis = fleet.redis.url();
+    let after = [common[0], common[1], ("WEBHOOK_URL", refusing.url()), CHANNELS, ("REDIS_URL", &redis)];
+    fleet.nodes.push(Node::start(&after).await);
+    let _client = Listener::connect(fleet.nodes[1].ws(), "/?channel[]=news").await;
+    refusing.has("channel_occupied", 1).await;
+    fleet.nodes[1].terminate();
+    story_is(&backend, "news", &["occupied", "vacated"]).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
  *
  * WEBHOOK_SECRET  the same as Carillon's
  * APP_ROOT        the directory with App in it; this one if unset
- * APP_REDIS       host:port of the Redis with the application's sets of connections, if it keeps such
+ * APP_REDIS       host:port of the Redis with the application's sets of connections, if it keeps such;
+ *                 redis://:PASSWORD@host:port/DATABASE where it has a password or another database than 0
  */
 
 declare(strict_types=1);
@@ -16,10 +17,12 @@ use Throwable;
 
 $root = getenv('APP_ROOT') ?: __DIR__;
 
-// Classes of this adapter, of the application (App\…), and those of its own library (Library/…).
+// MSwoole\… is here; the rest is the application's: its library (Library/…), and itself (App\…). The sample that is here as
+// well has the name of a class that applications have.
 spl_autoload_register(static function (string $class) use ($root): void {
     $path = str_replace('\\', '/', $class) . '.php';
-    foreach ([__DIR__, $root, "$root/Library"] as $directory) {
+    $directories = str_starts_with($class, 'MSwoole\\') ? [__DIR__, $root] : ["$root/Library", $root];
+    foreach ($directories as $directory) {
         if (is_file("$directory/$path")) {
             require_once "$directory/$path";
             return;
@@ -35,6 +38,8 @@ if (!Signature::fits((string) getenv('WEBHOOK_SECRET'), $body, $timestamp, $sign
     return;
 }
 
+// Until there is an answer: a controller may end the script.
+http_response_code(500);
 // What a controller prints is not part of the answer.
 ob_start();
 try {
@@ -45,10 +50,10 @@ try {
 } catch (Throwable $error) {
     // Carillon tells the client that its call has failed.
     error_log((string) $error);
-    http_response_code(500);
     return;
 } finally {
     ob_end_clean();
 }
+http_response_code(200);
 header('Content-Type: application/json');
 echo $json;

@@ -141,7 +141,7 @@ impl Api {
         OwnNode {
             id: id.to_string(),
             seq: seq.get(),
-            version: env!("CARGO_PKG_VERSION"),
+            version: crate::release::VERSION,
             start_time: facts.start_time,
             ws_port: facts.ws_port,
             state,

@@ -5,6 +5,8 @@
 
 use super::answer::{self, Answer, Content};
 use super::health::Health;
+use super::memory;
+use crate::release;
 use crate::service::Service;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -93,6 +95,7 @@ pub(super) struct Metrics {
     draining: IntGauge,
     workers: IntGauge,
     tasks: IntGauge,
+    memory_limit: IntGauge,
     service: Arc<Service>,
     /// Held while the cluster is asked, so that scrapes at the same time ask once.
     cluster: Mutex<ClusterMetrics>,
@@ -106,13 +109,17 @@ impl Metrics {
             &["version", "commit"],
         )?;
         registry.register(Box::new(build.clone()))?;
-        let commit = option_env!("CARILLON_COMMIT").unwrap_or("unknown");
-        build.with_label_values(&[env!("CARGO_PKG_VERSION"), commit]).set(1);
+        build.with_label_values(&[release::VERSION, release::COMMIT.unwrap_or("unknown")]).set(1);
         Ok(Self {
             ready: gauge(registry, "carillon_ready", "1 where /readyz says so, else 0.")?,
             draining: gauge(registry, "carillon_draining", "1 from the order to stop to the end, else 0.")?,
             workers: gauge(registry, "carillon_worker_threads", "Worker threads of the runtime.")?,
             tasks: gauge(registry, "carillon_tasks", "Tasks alive in the runtime.")?,
+            memory_limit: gauge(
+                registry,
+                "carillon_memory_limit_bytes",
+                "Memory that this process may use: the least of the machine's and its control groups' limits.",
+            )?,
             service,
             cluster: Mutex::new(ClusterMetrics::new()?),
             registry: registry.clone(),
@@ -125,6 +132,7 @@ impl Metrics {
         self.draining.set(i64::from(health.is_draining()));
         self.workers.set(signed(runtime.num_workers() as u64));
         self.tasks.set(signed(runtime.num_alive_tasks() as u64));
+        self.memory_limit.set(memory::limit().map_or(0, signed));
         let mut families = self.registry.gather();
         families.extend(self.cluster.lock().await.gather(&self.service).await);
         match TextEncoder::new().encode_to_string(&families) {

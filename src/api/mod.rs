@@ -21,6 +21,7 @@ mod events;
 mod fixture;
 mod health;
 mod json;
+mod memory;
 mod metrics;
 mod operator;
 mod routes;

@@ -8,6 +8,7 @@ pub use spelling::{language, spelled};
 
 use crate::model::{ConnectionId, Name};
 use crate::operator::Operation;
+use crate::release;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::num::NonZeroU64;
@@ -20,10 +21,10 @@ pub(crate) const DEFAULT_API: &str = "http://127.0.0.1:8080/";
 /// Where a node's WebSockets are on a developer's machine.
 const DEFAULT_URL: &str = "ws://127.0.0.1:8090/";
 
-/// The package's version, with the commit where the build was told it in `CARILLON_COMMIT`.
-static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("CARILLON_COMMIT") {
-    Some(commit) if !commit.is_empty() => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
-    _ => env!("CARGO_PKG_VERSION").to_owned(),
+/// The program's version, with its commit where that is known.
+static VERSION: LazyLock<String> = LazyLock::new(|| match release::COMMIT {
+    Some(commit) => format!("{} ({commit})", release::VERSION),
+    None => release::VERSION.to_owned(),
 });
 
 const AFTER_HELP: &str = "\

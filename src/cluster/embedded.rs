@@ -52,7 +52,7 @@ impl Embedded {
     /// connection.
     pub fn owing(hub: Arc<Hub>, about: About, owing: Owing) -> Arc<Self> {
         let cluster = Self::new(hub, about);
-        if owing.tells_channels() {
+        if owing.channel_events().any() {
             cluster.hub.start_journal();
             let telling = owed::tell(cluster.hub.clone(), owing, cluster.leaves.clone());
             cluster.teller.lock().unwrap_or_else(PoisonError::into_inner).spawn(telling);

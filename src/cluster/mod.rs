@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use details::Details;
-pub use owed::{NotTaken, Owed, Owing, Sink};
+pub use owed::{ChannelEvents, NotTaken, Owed, Owing, Sink};
 
 /// Pages of ids as they come from the directory: no order, no duplicates; an error ends them.
 pub type Pages = BoxStream<'static, Result<Vec<ConnectionId>>>;
@@ -212,7 +212,7 @@ impl About {
         NodeSummary {
             seq: seq.get(),
             id: self.id.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::release::VERSION.to_owned(),
             address: self.address.clone(),
             start_time: self.start_time,
             counters: (self.counters)(),

@@ -39,7 +39,7 @@ pub enum Owed {
         node: NodeId,
         /// What the directory kept of it, as compact JSON: see [`Details`](super::Details).
         details: Arc<str>,
-        /// When it was found to be owed, in milliseconds since 1970.
+        /// When its node was found to be dead, in milliseconds since 1970.
         found: u64,
     },
 }
@@ -77,15 +77,35 @@ const EVENTS: [&str; 3] = ["channel_occupied", "channel_vacated", "close"];
 #[error("{0}")]
 pub struct NotTaken(pub String);
 
+/// Changes of channels that somebody may be told of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ChannelEvents {
+    /// That a channel has its first member in the cluster.
+    pub occupied: bool,
+    /// That a channel has lost its last.
+    pub vacated: bool,
+}
+
+impl ChannelEvents {
+    /// Both.
+    pub const ALL: Self = Self { occupied: true, vacated: true };
+
+    /// Whether there is any.
+    pub const fn any(self) -> bool {
+        self.occupied || self.vacated
+    }
+}
+
 /// Where what is owed is delivered to.
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
-    /// Whether it is to be told of channels. Where it isn't nothing is kept track of for that.
-    fn wants_channels(&self) -> bool {
-        true
+    /// Which changes of channels of this node it wants to be told of, by whichever node. Where it is none nothing is kept track of
+    /// for that.
+    fn channel_events(&self) -> ChannelEvents {
+        ChannelEvents::ALL
     }
 
-    /// Delivers one thing. `Ok` where it was taken, or is given up for good: it is not offered again. After an error it is,
+    /// Delivers one thing; also what only another node's sink wants, as while the nodes' configuration is being changed. `Ok` where it was taken, or is given up for good: it is not offered again. After an error it is,
     /// after a pause; so it is where this takes so long that another node has to take over. May be cancelled at any await.
     async fn deliver(&self, owed: &Owed) -> Result<(), NotTaken>;
 }
@@ -99,9 +119,9 @@ pub struct Owing {
 }
 
 impl Owing {
-    /// Whether somebody is told of channels.
-    pub(super) fn tells_channels(&self) -> bool {
-        self.sink.as_ref().is_some_and(|sink| sink.wants_channels())
+    /// Which changes of channels somebody is told of.
+    pub(super) fn channel_events(&self) -> ChannelEvents {
+        self.sink.as_ref().map(|sink| sink.channel_events()).unwrap_or_default()
     }
 
     /// To be told to `sink`; with `None` to nobody.

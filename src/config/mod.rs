@@ -7,6 +7,7 @@ mod devices;
 mod locale;
 mod parse;
 mod sign_in;
+mod supervisor;
 mod variables;
 mod webhook;
 
@@ -35,6 +36,7 @@ use webhook::RawWebhook;
 
 pub use locale::locale;
 pub use parse::Faults;
+pub use supervisor::notify_socket;
 pub(crate) use variables::names;
 pub use variables::{VARIABLES, Variable, table};
 
@@ -280,6 +282,7 @@ impl Config {
         }
         let raw_webhook = RawWebhook {
             url: raw.webhook_url,
+            ca: raw.webhook_ca,
             events: raw.webhook_events,
             timeout: raw.webhook_timeout,
             concurrency: raw.webhook_concurrency,

@@ -2,10 +2,11 @@
 
 use super::parse::Reader;
 use super::variables::of_profile;
+use crate::cluster::ChannelEvents;
 use crate::session::IdleTimeouts;
 use crate::session::hooks::Wanted;
 use crate::session::profile::Profile;
-use crate::webhook::{ChannelEvents, ProfileEvents, WebhookConfig};
+use crate::webhook::{ProfileEvents, WebhookConfig};
 use hyper::Uri;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,6 +26,7 @@ const NO_EVENTS: &str = "none";
 /// The variables as they were found.
 pub(super) struct RawWebhook {
     pub(super) url: Option<String>,
+    pub(super) ca: Option<String>,
     pub(super) events: Option<String>,
     pub(super) timeout: Option<String>,
     pub(super) concurrency: Option<String>,
@@ -42,8 +44,9 @@ pub(super) fn webhook(read: &mut Reader, raw: RawWebhook, values: &HashMap<Strin
     let queue = read.bytes("WEBHOOK_QUEUE", raw.queue, 16 << 20, 1 << 16);
     let close_max_age = read.duration("WEBHOOK_CLOSE_MAX_AGE", raw.close_max_age, Duration::from_secs(3600));
     let open_required = read.flag_or("WEBHOOK_OPEN_REQUIRED", raw.open_required, true);
+    let ca = raw.ca.and_then(|path| read.file("WEBHOOK_CA", path));
     let url = url(read, raw.url?)?;
-    Some(WebhookConfig { url, events, channel_events, timeout, concurrency, queue, close_max_age, open_required })
+    Some(WebhookConfig { url, ca, events, channel_events, timeout, concurrency, queue, close_max_age, open_required })
 }
 
 fn url(read: &mut Reader, text: String) -> Option<Uri> {
@@ -143,7 +146,7 @@ mod tests {
         ] {
             assert_eq!(parse_connection_events(text), events, "{text:?}");
         }
-        let both = ChannelEvents { occupied: true, vacated: true };
+        let both = ChannelEvents::ALL;
         assert_eq!(parse_events("channel_vacated,close,channel_occupied"), Some((Wanted::CLOSE, both)));
         assert_eq!(parse_connection_events("close,channel_vacated"), None, "a channel has no profile");
     }

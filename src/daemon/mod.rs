@@ -1,11 +1,16 @@
-//! A node in the background: `carillon start --daemon`.
+//! A node in the background, `carillon start --daemon`, and what else a process owes its system: the word to a service manager,
+//! the number of files it may have open.
 //!
 //! The process that was called starts its own binary a second time, with a log file for its standard error and a pipe for
 //! its standard output, waits on the pipe for the word that it listens, and ends. The second process makes a session of its
 //! own before it has a second thread. There is no fork of a process that runs already.
 
+mod notify;
+mod open_files;
 mod pid_file;
 
+pub use notify::listening;
+pub use open_files::raise_limit;
 pub use pid_file::{PidFile, PidFileError};
 
 use crate::cli::Start;

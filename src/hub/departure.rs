@@ -8,7 +8,7 @@ use super::inbox::Command;
 use super::journal::Change;
 use super::roster::Roster;
 use super::{CloseReason, Hub, frame};
-use crate::model::{AudienceKind, ConnectionId, Name};
+use crate::model::{AudienceKind, ConnectionId, Name, Seq};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -89,27 +89,32 @@ pub(super) struct Departures {
 }
 
 enum Watched {
-    /// It is here; with the close frame that its session says will end it. `kept` by the directory as well.
+    /// It is here; with the close frame that its session says will end it. `kept` by the directory as well, under this number of the
+    /// node.
     Here {
         announced: Option<Box<(u16, String)>>,
-        kept: bool,
+        kept: Option<Seq>,
     },
     Gone(Box<Departure>),
 }
 
 impl Departures {
-    pub(super) fn watch(&mut self, counter: u32, watch: Watch) {
+    pub(super) fn watch(&mut self, counter: u32, watch: Watch, seq: Seq) {
         let kept = match watch {
             Watch::No => return,
-            Watch::Here => false,
-            Watch::Kept => true,
+            Watch::Here => None,
+            Watch::Kept => Some(seq),
         };
         self.watched.insert(counter, Watched::Here { announced: None, kept });
     }
 
     /// Whether the directory keeps the connection's end.
     pub(super) fn keeps(&self, counter: u32) -> bool {
-        matches!(self.watched.get(&counter), Some(Watched::Here { kept: true, .. }))
+        matches!(self.watched.get(&counter), Some(Watched::Here { kept: Some(_), .. }))
+    }
+
+    fn kept(&self) -> impl Iterator<Item = u32> {
+        self.watched.keys().copied().filter(|counter| self.keeps(*counter))
     }
 
     fn announce(&mut self, counter: u32, code: u16, reason: &str) {
@@ -154,7 +159,8 @@ impl Roster {
         };
         let Some(portrait) = self.portrait(counter) else { return };
         let end = End::now(reason, frame);
-        if kept
+        // Under another number the directory would take it for another connection.
+        if kept == Some(self.seq())
             && self.journal.is_some()
             && let Ok(ended) = serde_json::to_string(&end)
         {
@@ -183,6 +189,12 @@ impl Hub {
     /// Says with which close frame the session of a watched connection is about to [`end`](Self::end) it.
     pub fn announce_end(&self, connection: ConnectionId, code: u16, reason: &str) {
         self.inner.roster().departures.announce(connection.counter(), code, reason);
+    }
+
+    /// Closes every connection whose end the directory keeps; how many.
+    pub fn close_kept(&self, code: u16, reason: &str) -> u64 {
+        let kept: Vec<u32> = self.inner.roster().departures.kept().collect();
+        self.close_each(&kept, code, reason, CloseReason::Restart)
     }
 
     /// How a connection ended that was opened as watched; once, and only after it has. Where a directory is written it is kept
@@ -254,6 +266,33 @@ mod tests {
         hub.told(id);
         assert_eq!(changes(&hub), [Change::Told { counter: id.counter() }]);
         assert!(hub.snapshot().untold.is_empty());
+    }
+
+    #[tokio::test]
+    async fn under_another_number_of_the_node_nothing_is_kept_of_its_earlier_connections() {
+        let hub = hub();
+        let id = open(&hub, Watch::Kept);
+        hub.set_seq(Seq::new(5).unwrap(), 1000);
+        assert_eq!(hub.close_all(1012, "node restarted"), 1);
+        assert_eq!(
+            untold(&changes(&hub)),
+            None,
+            "the directory would take it for connection {} of node 5",
+            id.counter()
+        );
+        assert!(hub.snapshot().untold.is_empty());
+        assert_eq!(hub.departed(id).unwrap().end.code, 1012, "its node tells it all the same");
+    }
+
+    #[tokio::test]
+    async fn those_are_closed_whose_end_the_directory_keeps_and_no_others() {
+        let hub = hub();
+        let (kept, other, gone) = (open(&hub, Watch::Kept), open(&hub, Watch::Here), open(&hub, Watch::Kept));
+        hub.close(gone, 4000, "bye");
+        assert_eq!(hub.close_kept(1012, "over"), 1);
+        assert!(!hub.exists(kept) && hub.exists(other));
+        assert_eq!(hub.departed(gone).unwrap().end.code, 4000);
+        assert_eq!(hub.departed(kept).unwrap().end.code, 1012);
     }
 
     #[tokio::test]

@@ -193,7 +193,8 @@ impl Hub {
             return Err(Full);
         }
         let counter = roster.open(details);
-        roster.departures.watch(counter, watch);
+        let seq = roster.seq();
+        roster.departures.watch(counter, watch, seq);
         let connection = ConnectionId::new(roster.seq(), counter);
         let described = audiences.iter().any(|audience| roster.is_described(counter, audience.kind));
         let audiences: roster::Numbers = audiences.iter().filter_map(|a| roster.join(counter, a)).collect();

@@ -73,13 +73,14 @@ impl Socket {
         }
     }
 
-    /// Whether the session does not read for a while, because of something that it waits for; pings are not missed then.
+    /// Whether the session does not read for a while, because of something that it waits for: pings are not missed then, and the
+    /// client is not silent.
     pub fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
     }
 
     /// See [`pause`](Self::pause).
-    pub(super) fn is_paused(&self) -> bool {
+    pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
 

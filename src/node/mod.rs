@@ -18,7 +18,7 @@ use crate::config::{Config, Faults};
 use crate::hub::Hub;
 use crate::log::LogLevel;
 use crate::model::NodeId;
-use crate::operator::Order;
+use crate::operator::{LastReload, Order};
 use crate::service::Service;
 use crate::session::Sessions;
 use crate::session::handler::Routes;
@@ -106,6 +106,7 @@ pub struct Node {
     hooks: Option<Arc<dyn Hooks>>,
     sessions: Arc<Sessions>,
     certificate: Option<Arc<Certificate>>,
+    last_reload: LastReload,
     log: Option<LogLevel>,
     configuration: Option<fn() -> Result<Config, Faults>>,
     /// What the node waits for when it stops.
@@ -134,7 +135,8 @@ impl Node {
             http = self.http_address.map(tracing::field::display),
             manager = self.manager_address.map(tracing::field::display),
             node = %id,
-            version = env!("CARGO_PKG_VERSION"),
+            version = crate::release::VERSION,
+            commit = crate::release::COMMIT,
             state = if self.config.redis.is_some() { "redis" } else { "embedded" },
             "listening"
         );
@@ -147,6 +149,7 @@ impl Node {
             match orders.recv().await {
                 Some(Order::Reload(waiting)) => {
                     let reloaded = self.reload();
+                    self.last_reload.was(&reloaded);
                     if let Err(why) = &reloaded {
                         tracing::error!("configuration not reloaded: {why}");
                     }

@@ -10,7 +10,7 @@ use crate::cluster::{About, Cluster, Owing, Sink};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::model::{NodeCounters, NodeId};
-use crate::operator::Order;
+use crate::operator::{LastReload, Order};
 use crate::service::Service;
 use crate::session::hooks::Hooks;
 use crate::session::{self, ClientDocuments, PlainHttp, Sessions};
@@ -169,6 +169,7 @@ impl Node {
             closed: ws_closes,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
+        let last_reload = LastReload::new(&registry)?;
 
         let mut tasks = JoinSet::new();
         let mut background = JoinSet::new();
@@ -213,6 +214,7 @@ impl Node {
             hooks,
             sessions,
             certificate,
+            last_reload,
             log,
             configuration,
             tasks,

@@ -2,8 +2,10 @@
 //!
 //! The node answers, the command asks and checks beforehand: both take the words from here.
 
+mod last_reload;
 mod phrases;
 
+pub use last_reload::LastReload;
 pub use phrases::{Language, Phrase, UnknownLanguage};
 
 use std::str::FromStr;

@@ -6,7 +6,7 @@ use super::hooks::Hooks;
 use super::middleware::{Handler, HttpHandler, Middleware, Mounted};
 use super::program::{Over, Program, Told};
 use super::request::{Reading, Request};
-use super::{Profile, Server};
+use super::{ORDERS, Profile, Server};
 use crate::api::{Api, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::config::{Config, Faults};
@@ -22,9 +22,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-
-/// Orders that may wait.
-const ORDERS: usize = 4;
 
 /// How long a call of a hook or a controller may take, unless the program says otherwise.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +45,9 @@ pub enum BuildError {
     /// A controller can't have this name.
     #[error("controller {0:?} is not of the form Module.Controller")]
     Controller(String),
+    /// Signals can't be received.
+    #[error("signals can't be received: {0}")]
+    Signals(std::io::Error),
 }
 
 /// A server that is being put together; see [`Server::builder`].
@@ -337,7 +337,7 @@ impl Builder {
         };
         let (orders, received) = mpsc::channel(ORDERS);
         let node = Node::start(config, extras, orders.clone()).await?;
-        Ok(Server { node, handle, orders, received })
+        Ok(Server { node, handle, orders, received, signals: None })
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Heard {
 /// `on_open` and `on_message` have ended their client waits, and no other one does; both, and each attempt at `on_close`, are ended
 /// after [`Builder::hook_timeout`](super::Builder::hook_timeout). A panic counts as an error.
 ///
+/// What a killed node owes is told by whichever node comes first, so all nodes of a cluster should have the same hooks.
+///
 /// With a [webhook](super::Builder::webhook) as well the hooks come first: it is asked about a client that they have let in, told of
 /// messages that they pass on, and of every end.
 ///

@@ -32,6 +32,7 @@ mod message;
 mod middleware;
 mod program;
 mod request;
+mod signals;
 
 pub use crate::session::hooks::Wanted;
 pub use crate::session::profile::Profile;
@@ -45,12 +46,18 @@ pub use message::{Closed, Message, PushError, RecvError};
 pub use middleware::{Handler, HttpHandler, Middleware, Next, Outcome};
 pub use request::{Accept, Asking, BodyError, Handshake, NotAccepted, Request, Response};
 
+use crate::config::{Config, Faults};
+use crate::log::LogLevel;
 use crate::model::{Audience, Name, NameError};
-use crate::node::Node;
+use crate::node::{Extras, Node};
 use crate::operator::Order;
 use std::net::SocketAddr;
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Orders that may wait; more of the same kind say nothing new.
+const ORDERS: usize = 4;
 
 /// The channel of this name.
 ///
@@ -82,6 +89,8 @@ pub struct Server {
     handle: Handle,
     orders: mpsc::Sender<Order>,
     received: mpsc::Receiver<Order>,
+    /// Passed on since before the ports were open.
+    signals: Option<JoinSet<()>>,
 }
 
 impl Server {
@@ -121,19 +130,34 @@ impl Server {
         }
     }
 
-    /// Runs until SIGTERM or SIGINT.
+    /// Runs until SIGTERM or SIGINT, as [`run_until`](Self::run_until); a second one ends it at once.
     ///
     /// # Errors
     /// Signals can't be received.
     pub async fn run(self) -> std::io::Result<()> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        self.run_until(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        })
-        .await;
+        let Self { node, orders, received, signals, .. } = self;
+        let _signals = match signals {
+            Some(signals) => signals,
+            None => signals::pass_on(&orders, false)?,
+        };
+        node.run(received).await;
         Ok(())
+    }
+
+    /// A server by the whole configuration of a node, which is read again at SIGHUP: what the `carillon` binary is.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    #[doc(hidden)]
+    pub async fn configured(config: Config, log: LogLevel) -> Result<Self, BuildError> {
+        let (orders, received) = mpsc::channel(ORDERS);
+        // Before the ports are open, so that no signal of somebody who saw them open is missed.
+        let signals = signals::pass_on(&orders, true).map_err(BuildError::Signals)?;
+        let service = Arc::new(OnceLock::new());
+        let handle = Handle(service.clone());
+        let configuration: Option<fn() -> Result<Config, Faults>> = Some(Config::from_env);
+        let extras = Extras { log: Some(log), configuration, service, ..Extras::default() };
+        let node = Node::start(config, extras, orders.clone()).await?;
+        Ok(Self { node, handle, orders, received, signals: Some(signals) })
     }
 }

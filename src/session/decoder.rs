@@ -15,6 +15,8 @@ use std::ops::ControlFlow;
 pub(super) enum Event<'a> {
     /// It sent a message, fragments together.
     Message(Message<'a>),
+    /// A part of a message came, and not yet its end.
+    Part,
     /// It wants a pong with this payload.
     Ping(&'a [u8]),
     /// It answered a ping, or sent a pong nobody had asked for, with this payload.
@@ -60,14 +62,15 @@ impl Pending {
 }
 
 impl Decoder {
-    /// Takes the next bytes of the stream and hands each event to `on_event`, in order, until that breaks. The bytes are
-    /// unmasked where they stand. After a violation or a break the decoder must not be used any more.
+    /// Takes the next bytes of the stream and hands each event to `on_event`, in order, until that breaks: how many bytes are
+    /// left then, at the end of the input, which are the next ones to be taken. The bytes are unmasked where they stand. After a
+    /// violation the decoder must not be used any more.
     pub(super) fn decode(
         &mut self,
         mut input: &mut [u8],
         max_message: usize,
         mut on_event: impl FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, Violation> {
+    ) -> Result<usize, Violation> {
         while !input.is_empty() {
             let (header, received) = match self.pending.as_mut().and_then(|pending| pending.frame.take()) {
                 Some(arriving) => arriving,
@@ -100,13 +103,13 @@ impl Decoder {
                 self.data(piece, &mut on_event)?
             };
             if flow.is_break() {
-                return Ok(flow);
+                break;
             }
         }
         if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
             self.pending = None;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(input.len())
     }
 
     fn pending(&mut self) -> &mut Pending {
@@ -163,7 +166,7 @@ impl Decoder {
         let message = &mut self.pending().message;
         message.get_or_insert_with(|| Assembly::new(opcode)).extend(payload)?;
         if !(complete && header.fin) {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(on_event(Event::Part));
         }
         match message.take() {
             Some(message) => Ok(on_event(Event::Message(message.finish()?))),

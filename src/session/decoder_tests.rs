@@ -44,8 +44,9 @@ fn seen<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
     let mut decoder = Decoder::default();
     let mut events = Vec::new();
     for piece in pieces {
-        let flow = decoder.decode(&mut piece.to_vec(), LIMIT, |event| {
+        let decoded = decoder.decode(&mut piece.to_vec(), LIMIT, |event| {
             events.push(match event {
+                Event::Part => return ControlFlow::Continue(()),
                 Event::Message(Message { opcode: Opcode::Text, payload }) => {
                     Seen::Text(String::from_utf8(payload.to_vec()).unwrap())
                 }
@@ -60,13 +61,11 @@ fn seen<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
                 ControlFlow::Continue(())
             }
         });
-        match flow {
-            Ok(ControlFlow::Continue(())) => {}
-            Ok(ControlFlow::Break(())) => return events,
-            Err(violation) => {
-                events.push(Seen::Refused(violation));
-                return events;
-            }
+        if let Err(violation) = decoded {
+            events.push(Seen::Refused(violation));
+        }
+        if matches!(events.last(), Some(Seen::Close(_) | Seen::Refused(_))) {
+            return events;
         }
     }
     events
@@ -188,6 +187,47 @@ fn an_idle_decoder_keeps_nothing_and_an_announced_length_reserves_nothing() {
     }
     assert!(decoder.pending.is_none(), "{decoder:?}");
     assert_eq!(size_of::<Decoder>(), size_of::<usize>());
+}
+
+#[test]
+fn after_a_break_the_rest_is_taken_as_if_there_had_been_none() {
+    let frames = [frame(0x81, b"a"), frame(0x01, b"b"), frame(0x89, b"p"), frame(0x80, b"c"), frame(0x81, b"d")];
+    let whole = seen([&frames.concat()[..]]);
+    for piece in 1..frames.concat().len() {
+        let (mut decoder, mut told) = (Decoder::default(), Vec::new());
+        for bytes in frames.concat().chunks(piece) {
+            let mut bytes = bytes.to_vec();
+            let mut next = &mut bytes[..];
+            while !next.is_empty() {
+                let left = decoder.decode(next, LIMIT, |event| {
+                    told.push(format!("{event:?}"));
+                    ControlFlow::Break(())
+                });
+                let from = next.len() - left.unwrap();
+                next = &mut next[from..];
+            }
+        }
+        told.retain(|event| event != "Part");
+        assert_eq!(told.len(), whole.len(), "{told:?}");
+        assert!(decoder.pending.is_none(), "{decoder:?}");
+    }
+}
+
+#[test]
+fn a_part_of_a_message_is_told_as_soon_as_any_of_it_came() {
+    let parts = |bytes: &[u8]| {
+        let (mut decoder, mut parts) = (Decoder::default(), 0);
+        let decoded = decoder.decode(&mut bytes.to_vec(), LIMIT, |event| {
+            parts += usize::from(event == Event::Part);
+            ControlFlow::Continue(())
+        });
+        decoded.map(|_| parts)
+    };
+    assert_eq!(parts(&frame(0x01, b"first")), Ok(1));
+    assert_eq!(parts(&frame(0x81, b"long")[..8]), Ok(1));
+    assert_eq!(parts(&frame(0x81, b"whole")), Ok(0));
+    assert_eq!(parts(&[frame(0x89, b"ping"), frame(0x8a, b"pong")].concat()), Ok(0));
+    assert_eq!(parts(&frame(0x89, b"ping")[..8]), Ok(0));
 }
 
 /// A small generator (xorshift64*), so that a failure is repeated by its seed.

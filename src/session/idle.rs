@@ -102,7 +102,8 @@ impl Idle {
         for watched in due.into_values().flatten() {
             // Without its socket it has ended.
             let Some(socket) = watched.socket.upgrade() else { continue };
-            let until = socket.last_spoke() + watched.limit;
+            let last = if socket.is_paused() { now } else { socket.last_spoke() };
+            let until = last + watched.limit;
             if until <= now {
                 silent.push(watched.connection);
             } else {
@@ -149,6 +150,14 @@ mod tests {
         assert_eq!(idle.look(9), []);
         assert_eq!(idle.look(10), [id(1)]);
         assert_eq!(idle.look(100), []);
+
+        idle.watch(Profile::ALL[0], id(4), &socket);
+        socket.pause(true);
+        assert_eq!((idle.look(150), idle.look(152)), (vec![], vec![]));
+        idle.spoke(&socket);
+        socket.pause(false);
+        assert_eq!(idle.look(155), [], "its silence begins when the work is done");
+        assert_eq!(idle.look(157), [id(4)]);
 
         idle.watch(Profile::ALL[0], id(3), &socket);
         drop(socket);

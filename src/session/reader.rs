@@ -10,7 +10,7 @@ use super::member::Member;
 use super::steps::{Ending, Rules, Step, Told};
 use crate::hub::{CloseReason, Socket, frame};
 use crate::model::Opcode;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use fastwebsockets::upgrade::UpgradeFut;
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -58,10 +58,17 @@ enum Turn {
     Replied(oneshot::Receiver<()>),
     /// The hub has the client's last frames.
     Ended(oneshot::Receiver<()>),
-    /// Not everything can be done at once: these steps are taken one after the other. Boxed, as few connections ever have any.
-    Work(Box<[Step]>),
+    /// Not everything can be done at once. Boxed, as few connections ever have any.
+    Work(Box<Work>),
     /// The stream is at its end, or broken.
     Lost,
+}
+
+/// What one read has brought about, to be taken step by step.
+struct Work {
+    steps: Vec<Step>,
+    /// Bytes that come after those: they stay bytes until their turn, as what they mean can be many times as big.
+    rest: BytesMut,
 }
 
 /// Serves a connection whose handshake is being answered, until it is over.
@@ -76,11 +83,13 @@ pub(super) fn run(
         loop {
             match turn {
                 Turn::Wait => {}
-                Turn::Work(steps) => {
-                    // One read's steps at a time: who sends more than is worked off is not read from.
+                Turn::Work(work) => {
+                    // One read's at a time: who sends more than is worked off is not read from.
                     session.socket.pause(true);
-                    turn = Box::pin(session.work(steps)).await;
+                    turn = Box::pin(session.work(work)).await;
+                    // What it sent meanwhile, its pongs among that, nobody has read.
                     session.socket.heard();
+                    session.member.sessions().idle.spoke(&session.socket);
                     session.socket.pause(false);
                     continue;
                 }
@@ -165,6 +174,25 @@ impl Session {
         }
         self.socket.heard();
         self.member.sessions().received.inc_by(bytes.len() as u64);
+        let (steps, left) = self.decode(bytes);
+        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_) | Step::Hand(_))) {
+            let rest = BytesMut::from(&bytes[bytes.len() - left..]);
+            return Turn::Work(Box::new(Work { steps, rest }));
+        }
+        let mut frames = Vec::with_capacity(steps.len());
+        for step in steps {
+            match step {
+                Step::Send(frame) => frames.push(frame),
+                Step::End(ending) => return self.end(frames, ending),
+                Step::Tell(_) | Step::Document(_) | Step::Hand(_) => {}
+            }
+        }
+        self.answer(frames)
+    }
+
+    /// What the client's next bytes mean, up to the first message that the application or a handler is to be told of, and how many
+    /// bytes come after that.
+    fn decode(&mut self, bytes: &mut [u8]) -> (Vec<Step>, usize) {
         let settings = &self.member.sessions().settings;
         let rules = Rules {
             profile: self.member.profile(),
@@ -176,20 +204,18 @@ impl Session {
         let (mut steps, mut spoke, mut refused) = (Vec::new(), false, None);
         let hand = self.hand.as_deref();
         let surfaced = hand.is_some_and(|hand| hand.control);
-        let flow = self.decoder.decode(bytes, max_message, |event| {
+        let decoded = self.decoder.decode(bytes, max_message, |event| {
             match event {
                 Event::Message(message) => {
                     spoke = true;
                     if hand.is_some() {
                         let payload = Bytes::copy_from_slice(message.payload);
                         steps.push(Step::Hand(Incoming::Message(message.opcode, payload)));
-                        return ControlFlow::Continue(());
-                    }
-                    if let Err(violation) = rules.message(message, &mut steps) {
-                        refused = Some(violation);
-                        return ControlFlow::Break(());
+                    } else {
+                        refused = rules.message(message, &mut steps).err();
                     }
                 }
+                Event::Part => spoke = true,
                 Event::Ping(payload) if surfaced => {
                     steps.push(Step::Hand(Incoming::Ping(Bytes::copy_from_slice(payload))));
                 }
@@ -198,30 +224,29 @@ impl Session {
                     steps.push(Step::Hand(Incoming::Pong(Bytes::copy_from_slice(payload))));
                 }
                 Event::Pong(_) => {}
-                Event::Close(close) => {
-                    steps.push(Step::End(Ending::by_client(close)));
-                    return ControlFlow::Break(());
-                }
+                Event::Close(close) => steps.push(Step::End(Ending::by_client(close))),
             }
-            ControlFlow::Continue(())
+            match steps.last() {
+                Some(Step::Tell(_) | Step::Hand(_) | Step::End(_)) => ControlFlow::Break(()),
+                _ if refused.is_some() => ControlFlow::Break(()),
+                Some(Step::Send(_) | Step::Document(_)) | None => ControlFlow::Continue(()),
+            }
         });
         if spoke {
             self.member.sessions().idle.spoke(&self.socket);
         }
-        if let Some(violation) = flow.err().or(refused) {
-            steps.push(Step::End(violation.into()));
-        }
-        if steps.iter().any(|step| matches!(step, Step::Tell(_) | Step::Document(_) | Step::Hand(_))) {
-            return Turn::Work(steps.into());
-        }
-        let mut frames = Vec::with_capacity(steps.len());
-        for step in steps {
-            match step {
-                Step::Send(frame) => frames.push(frame),
-                Step::End(ending) => return self.end(frames, ending),
-                Step::Tell(_) | Step::Document(_) | Step::Hand(_) => {}
+        let left = match (decoded, refused) {
+            (Ok(left), None) => left,
+            (Err(violation), _) | (Ok(_), Some(violation)) => {
+                steps.push(Step::End(violation.into()));
+                0
             }
-        }
+        };
+        (steps, left)
+    }
+
+    /// Hands over what the client gets.
+    fn answer(&self, frames: Vec<Bytes>) -> Turn {
         if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
     }
 
@@ -231,14 +256,30 @@ impl Session {
         Turn::Ended(self.member.end(Ending { frame: joined(frames), ..ending }))
     }
 
-    /// Takes steps one after the other; what is left of them after the hub has ended the connection is left out.
-    async fn work(&mut self, steps: Box<[Step]>) -> Turn {
+    /// Takes one step after the other; what is left of them after the hub has ended the connection is left out.
+    async fn work(&mut self, mut work: Box<Work>) -> Turn {
         let mut frames = Vec::new();
+        loop {
+            if let Some(turn) = self.take(std::mem::take(&mut work.steps), &mut frames).await {
+                return turn;
+            }
+            if work.rest.is_empty() {
+                break;
+            }
+            let (steps, left) = self.decode(&mut work.rest);
+            work.rest.advance(work.rest.len() - left);
+            work.steps = steps;
+        }
+        self.answer(frames)
+    }
+
+    /// Takes these steps, and gathers what the client gets next; what follows for the connection where it ends.
+    async fn take(&mut self, steps: Vec<Step>, frames: &mut Vec<Bytes>) -> Option<Turn> {
         let mut steps = steps.into_iter().peekable();
         while let Some(step) = steps.next() {
             match step {
                 Step::Send(frame) => frames.push(frame),
-                Step::End(ending) => return self.end(frames, ending),
+                Step::End(ending) => return Some(self.end(std::mem::take(frames), ending)),
                 Step::Document(document) => {
                     let mut documents = vec![document];
                     while let Some(Step::Document(next)) = steps.next_if(|step| matches!(step, Step::Document(_))) {
@@ -249,29 +290,32 @@ impl Session {
                     }
                 }
                 Step::Hand(incoming) => {
-                    if !frames.is_empty() {
-                        // An error: the connection has ended, as is found out next.
-                        let _ = self.member.send(joined(std::mem::take(&mut frames))).await;
-                    }
+                    self.send_now(frames).await;
                     if let Some(hand) = &self.hand {
                         // An error: the handler has dropped the connection, which is being closed.
                         let _ = hand.messages.send(incoming).await;
                     }
                 }
                 Step::Tell(told) => {
-                    if !frames.is_empty() {
-                        // An error: the connection has ended, as is found out next.
-                        let _ = self.member.send(joined(std::mem::take(&mut frames))).await;
-                    }
-                    let Some(answer) = self.tell(told).await else { return Turn::Wait };
+                    self.send_now(frames).await;
+                    let Some(answer) = self.tell(told).await else { return Some(Turn::Wait) };
                     frames.extend(answer.replies.iter().map(|text| frame::message(Opcode::Text, text.as_bytes())));
                     if let Some((code, reason)) = answer.close {
-                        return self.end(frames, Ending::new(code, &reason, CloseReason::Api));
+                        let ending = Ending::new(code, &reason, CloseReason::Api);
+                        return Some(self.end(std::mem::take(frames), ending));
                     }
                 }
             }
         }
-        if frames.is_empty() { Turn::Wait } else { Turn::Replied(self.member.send(joined(frames))) }
+        None
+    }
+
+    /// Sends what was gathered, and waits until the kernel has it.
+    async fn send_now(&self, frames: &mut Vec<Bytes>) {
+        if !frames.is_empty() {
+            // An error: the connection has ended, as is found out next.
+            let _ = self.member.send(joined(std::mem::take(frames))).await;
+        }
     }
 
     /// Tells the application of a message; `None` where the connection has ended.

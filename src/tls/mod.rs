@@ -85,6 +85,7 @@ const RESULTS: [&str; 2] = ["taken", "refused"];
 struct Metrics {
     expiry: IntGauge,
     reloads: IntCounterVec,
+    successful: IntGauge,
     failed: IntCounter,
 }
 
@@ -114,6 +115,10 @@ impl Certificate {
                 Opts::new("carillon_tls_reloads_total", "Changed certificates, taken or refused because of a fault."),
                 &["result"],
             )?,
+            successful: IntGauge::new(
+                "carillon_tls_last_reload_successful",
+                "1 where the certificate in use is the one in the files, 0 where that has a fault.",
+            )?,
             failed: IntCounter::new(
                 "carillon_tls_handshakes_failed_total",
                 "TLS handshakes that did not come to an end: of clients that speak no TLS, an old version of it, or too slowly.",
@@ -122,10 +127,12 @@ impl Certificate {
         registry.register(Box::new(metrics.failed.clone()))?;
         registry.register(Box::new(metrics.expiry.clone()))?;
         registry.register(Box::new(metrics.reloads.clone()))?;
+        registry.register(Box::new(metrics.successful.clone()))?;
         for result in RESULTS {
             metrics.reloads.with_label_values(&[result]);
         }
         metrics.expiry.set(pair.expiry);
+        metrics.successful.set(1);
         tracing::info!(certificate = %sources.certificate, expires = pair.expiry, "tls certificate loaded");
         pair.warn_of_expiry();
         Ok(Arc::new(Self {
@@ -175,6 +182,7 @@ impl Certificate {
         } {
             return;
         }
+        self.metrics.successful.set(i64::from(fresh.is_ok()));
         match &fresh {
             Ok(pair) => {
                 self.current.send_replace(pair.config.clone());

@@ -1,24 +1,31 @@
 //! One request to the application, and the bytes of its answer.
 
+use super::marked::{Mark, Marking};
 use super::signature::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring::default_provider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::iter::successors;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// Bytes of an answer that are read. An answer is a list of operations, not a place for files.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// How long a connection without a request is kept. Shorter than the five seconds after which many servers close theirs, as a
-/// request that meets such an end is lost.
+/// How long a connection without a request is kept. Shorter than the five seconds after which many servers close theirs, so that
+/// few requests meet such an end.
 const KEPT: Duration = Duration::from_secs(4);
 
 const TIMESTAMP: &str = "carillon-timestamp";
@@ -64,46 +71,67 @@ impl Failure {
             Self::Garbage(_) => "garbage",
         }
     }
+
+    /// What a client may know of it: nothing of where the application is, and how it is reached.
+    pub(super) fn to_strangers(&self) -> String {
+        match self {
+            Self::Unreachable(_) => "application can't be reached".to_owned(),
+            Self::Garbage(_) => "application's answer can't be read".to_owned(),
+            Self::Overflow | Self::Late | Self::Status(_) | Self::TooLong => self.to_string(),
+        }
+    }
 }
 
 /// Why the application can't be spoken to at all.
 #[derive(Debug, thiserror::Error)]
-#[error("no certificate authorities to check https servers by: {0}")]
-pub struct StartError(#[from] std::io::Error);
+#[non_exhaustive]
+pub enum StartError {
+    /// The system's certificate authorities can't be used.
+    #[error("no certificate authorities to check https servers by: {0}")]
+    SystemCa(std::io::Error),
+    /// The file of certificates can't be used.
+    #[error("WEBHOOK_CA {}: {}", .0.display(), .1)]
+    Ca(PathBuf, String),
+    /// TLS itself can't be used.
+    #[error("can't use tls: {0}")]
+    Tls(#[from] rustls::Error),
+}
 
 /// The client.
 pub(super) struct Backend {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Marking, Full<Bytes>>,
     url: Uri,
     secret: watch::Receiver<Option<Secret>>,
 }
 
 impl Backend {
-    pub(super) fn new(url: Uri, secret: watch::Receiver<Option<Secret>>) -> Result<Self, StartError> {
-        let builder = HttpsConnectorBuilder::new();
-        let connector = if url.scheme_str() == Some("https") {
-            builder.with_provider_and_native_roots(default_provider())?.https_only().enable_http1().build()
-        } else {
-            // Reading a system's certificates takes milliseconds, so it is left out where nothing will be encrypted.
-            let none = rustls::ClientConfig::builder_with_provider(default_provider().into())
-                .with_safe_default_protocol_versions()
-                .map_err(std::io::Error::other)?
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth();
-            builder.with_tls_config(none).https_or_http().enable_http1().build()
-        };
+    /// For requests to `url`, over TLS where that says so: it has to show a certificate signed by one of `ca`, or where there is
+    /// none of the system's.
+    pub(super) fn new(
+        url: Uri,
+        ca: Option<&Path>,
+        secret: watch::Receiver<Option<Secret>>,
+    ) -> Result<Self, StartError> {
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls_config(&url, ca)?);
+        let connector =
+            if url.scheme_str() == Some("https") { connector.https_only() } else { connector.https_or_http() };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEPT)
-            .build(connector);
+            .build(Marking::new(connector.enable_http1().build()));
         Ok(Self { client, url, secret })
     }
 
     /// Sends an event; what the application answers with a status of 2xx. Whoever calls limits the time.
     pub(super) async fn post(&self, delivery: &str, body: Bytes) -> Result<Bytes, Failure> {
         let unreachable = |error: &(dyn Error + 'static)| Failure::Unreachable(root_cause(error));
-        let request = self.request(delivery, body).map_err(|error| unreachable(&error))?;
-        let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
+        let request = || self.request(delivery, body.clone()).map_err(|error| unreachable(&error));
+        let mut answered = self.client.request(request()?).await;
+        if answered.as_ref().is_err_and(met_its_end) {
+            answered = self.client.request(request()?).await;
+        }
+        let response = answered.map_err(|error| unreachable(&error))?;
+        Mark::set(&response);
         if !response.status().is_success() {
             return Err(Failure::Status(response.status().as_u16()));
         }
@@ -132,6 +160,42 @@ impl Backend {
         }
         request.body(Full::new(body))
     }
+}
+
+/// Whether a request came to a connection that had answered before, and that ended without a word. The application has most
+/// likely closed it while it was idle, and never read the request; if it did, the delivery's id tells it so.
+fn met_its_end(error: &legacy::Error) -> bool {
+    let ended = |error: &(dyn Error + 'static)| {
+        let incomplete = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message);
+        let broken = error.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
+        });
+        incomplete || broken
+    };
+    let mut causes = successors(error.source(), |error| (**error).source());
+    error.connect_info().is_some_and(Mark::is_set) && causes.any(ended)
+}
+
+fn tls_config(url: &Uri, ca: Option<&Path>) -> Result<ClientConfig, StartError> {
+    let provider = Arc::new(default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let unusable = |path: &Path, why: String| StartError::Ca(path.to_owned(), why);
+    let mut roots = RootCertStore::empty();
+    match ca {
+        // Reading certificates takes milliseconds, so it is left out where nothing will be encrypted.
+        _ if url.scheme_str() != Some("https") => {}
+        None => return Ok(builder.with_native_roots().map_err(StartError::SystemCa)?.with_no_client_auth()),
+        Some(path) => {
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, error.to_string()))? {
+                let certificate = certificate.map_err(|error| unusable(path, error.to_string()))?;
+                roots.add(certificate).map_err(|error| unusable(path, error.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(unusable(path, "no certificate in it".to_owned()));
+            }
+        }
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The innermost reason, which is the one that says something.

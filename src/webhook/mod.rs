@@ -5,6 +5,7 @@
 //! | `event` | what a request says: the JSON of an event |
 //! | `signature` | how the application knows that it was this cluster that said it |
 //! | `backend` | one request and its answer, within time and size |
+//! | `marked` | which connections to it were answered on before |
 //! | `gate` | how many requests are under way, and how many may wait |
 //! | `answer`, `operation` | what an answer may say, and carrying it out |
 //! | `closes` | `close` events, sent again until they are taken |
@@ -22,12 +23,13 @@ mod backend;
 mod closes;
 mod event;
 mod gate;
+mod marked;
 mod metrics;
 mod operation;
 mod owed;
 mod signature;
 
-use crate::cluster::Owed;
+use crate::cluster::{ChannelEvents, Owed};
 use crate::hub::{End, frame};
 use crate::model::HexId;
 use crate::service::Service;
@@ -41,6 +43,7 @@ use closes::Closes;
 use event::Event;
 use gate::Gate;
 use metrics::Told;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -57,23 +60,16 @@ const REFUSED: u16 = 403;
 /// Which events are told, in the order of [`Profile::ALL`].
 pub type ProfileEvents = [Wanted; Profile::ALL.len()];
 
-/// Which changes of channels are told, of all profiles together.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ChannelEvents {
-    /// That a channel has its first member in the cluster.
-    pub occupied: bool,
-    /// That a channel has lost its last.
-    pub vacated: bool,
-}
-
 /// What the operator decides about the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WebhookConfig {
     /// Where it is: `http` or `https`.
     pub url: hyper::Uri,
+    /// A file (PEM) with the certificate authorities that an `https` one is checked by; `None`: the system's.
+    pub ca: Option<PathBuf>,
     /// Which events it is told.
     pub events: ProfileEvents,
-    /// Which changes of channels.
+    /// Which changes of channels, of all profiles together.
     pub channel_events: ChannelEvents,
     /// How long a request may take, its waiting and its answer's operations each.
     pub timeout: Duration,
@@ -104,7 +100,7 @@ impl Webhook {
     /// Its `close` events are sent by a task that ends with it; `kept` says that the cluster keeps those that are not sent.
     ///
     /// # Errors
-    /// The URL is `https` and this system has no certificate authorities.
+    /// The URL is `https` and there are no certificate authorities to check it by.
     pub fn start(
         config: WebhookConfig,
         secret: watch::Receiver<Option<Secret>>,
@@ -112,7 +108,7 @@ impl Webhook {
         kept: bool,
         metrics: Arc<WebhookMetrics>,
     ) -> Result<Arc<Self>, StartError> {
-        let backend = Arc::new(Backend::new(config.url.clone(), secret)?);
+        let backend = Arc::new(Backend::new(config.url.clone(), config.ca.as_deref(), secret)?);
         let gate = Arc::new(Gate::new(config.concurrency, config.queue));
         let closes = Closes::new(config.queue, config.close_max_age, kept, metrics.clone());
         let senders = Arc::new(Semaphore::new((config.concurrency / 2).max(1)));
@@ -133,6 +129,9 @@ impl Webhook {
         };
         let answered = asked.await.and_then(|body| Answered::parse(&body));
         self.metrics.called(told, begun.elapsed(), answered.as_ref().err());
+        if let Err(failure) = &answered {
+            tracing::debug!(delivery, "webhook: {failure}");
+        }
         answered
     }
 
@@ -180,7 +179,7 @@ impl Hooks for Webhook {
                 Opened::Refused(status, message.unwrap_or_else(|| "connection is refused".to_owned()))
             }
             Ok(answered) => Opened::Accepted(self.follow(answered, occasion.id).await),
-            Err(failure) if self.config.open_required => Opened::Failed(failure.to_string()),
+            Err(failure) if self.config.open_required => Opened::Failed(failure.to_strangers()),
             Err(_) => Opened::Accepted(Answer::default()),
         }
     }

@@ -9,6 +9,7 @@ use crate::service::{Dialect, Service};
 use crate::session::hooks::{CLOSE_CONTROLLER, CLOSE_KEY};
 use fastwebsockets::CloseCode;
 use serde_json::{Map, Value};
+use std::fmt::Display;
 use tokio::time::{Instant, timeout_at};
 
 /// The code of a close frame that an operation gives none for (RFC 6455, section 7.4.1).
@@ -20,12 +21,20 @@ const MAX_OPERATIONS: usize = 1000;
 /// Something to be done.
 #[derive(Clone, PartialEq, Debug)]
 enum Operation {
+    /// A push to other than a single connection.
     Push(Push),
-    Join(Whose, Vec<Audience>),
-    Leave(Whose, Vec<Audience>),
-    Bind(Whose, Name),
-    Unbind(Whose),
-    Close(Whose, u16, String),
+    /// What is to be done with a connection.
+    With(Whose, Deed),
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Deed {
+    Push(String),
+    Join(Vec<Audience>),
+    Leave(Vec<Audience>),
+    Bind(Name),
+    Unbind,
+    Close(u16, String),
 }
 
 /// A connection, by either of its spellings.
@@ -33,6 +42,15 @@ enum Operation {
 enum Whose {
     Id(ConnectionId),
     Hex(HexId),
+}
+
+impl Whose {
+    fn is(self, connection: HexId) -> bool {
+        match self {
+            Self::Id(id) => id == connection.connection(),
+            Self::Hex(hex) => hex == connection,
+        }
+    }
 }
 
 /// Of an operation in the answer to an event that is about no connection.
@@ -50,31 +68,32 @@ pub(super) async fn carry_out(
     operations: Vec<Value>,
     deadline: Instant,
 ) -> Option<(u16, String)> {
-    let subject = subject.map(HexId::connection);
     let mut close = None;
+    let whose = subject.map_or_else(String::new, |subject| format!(" for connection {subject}"));
+    let fault = |at: usize, why: &dyn Display| format!("operation {}{whose}: {why}", at + 1);
     for (at, value) in operations.into_iter().enumerate() {
         let operation = if at < MAX_OPERATIONS {
-            parse(value, subject)
+            parse(value, subject.map(HexId::connection))
         } else {
             Err(format!("an answer has more than {MAX_OPERATIONS} operations"))
         };
         let operation = match operation {
-            Ok(Operation::Close(Whose::Id(id), code, reason)) if Some(id) == subject => {
+            Ok(Operation::With(whose, Deed::Close(code, reason))) if subject.is_some_and(|own| whose.is(own)) => {
                 metrics.operated(Outcome::Done, "");
                 close.get_or_insert((code, reason));
                 continue;
             }
             Ok(operation) => operation,
             Err(wrong) => {
-                metrics.operated(Outcome::Wrong, &format!("operation {}: {wrong}", at + 1));
+                metrics.operated(Outcome::Wrong, &fault(at, &wrong));
                 continue;
             }
         };
         match timeout_at(deadline, carry_out_one(service, operation)).await {
             Ok(Ok(true)) => metrics.operated(Outcome::Done, ""),
             Ok(Ok(false)) => metrics.operated(Outcome::Nobody, ""),
-            Ok(Err(error)) => metrics.operated(Outcome::Failed, &format!("operation {}: {error}", at + 1)),
-            Err(_) => metrics.operated(Outcome::Late, &format!("operation {}: its time is over", at + 1)),
+            Ok(Err(error)) => metrics.operated(Outcome::Failed, &fault(at, &error)),
+            Err(_) => metrics.operated(Outcome::Late, &fault(at, &"its time is over")),
         }
     }
     close
@@ -82,34 +101,28 @@ pub(super) async fn carry_out(
 
 /// Whether there is a connection that it could be done to.
 async fn carry_out_one(service: &Service, operation: Operation) -> Result<bool> {
-    let connection = match &operation {
-        Operation::Push(_) => None,
-        Operation::Join(whose, _)
-        | Operation::Leave(whose, _)
-        | Operation::Bind(whose, _)
-        | Operation::Unbind(whose)
-        | Operation::Close(whose, ..) => match whose {
-            Whose::Id(id) => Some(*id),
-            Whose::Hex(hex) => match service.spelled_hex(*hex).await? {
-                Some(id) => Some(id),
-                None => return Ok(false),
-            },
+    let push = async |push| Ok(service.push(Dialect::Webhook, push).await? == Published::Taken);
+    let (whose, deed) = match operation {
+        Operation::Push(all) => return push(all).await,
+        Operation::With(whose, deed) => (whose, deed),
+    };
+    let connection = match whose {
+        Whose::Id(id) => id,
+        Whose::Hex(hex) => match service.spelled_hex(hex).await? {
+            Some(id) => id,
+            None => return Ok(false),
         },
     };
-    let Some(connection) = connection else {
-        let Operation::Push(push) = operation else { return Ok(false) };
-        return Ok(service.push(Dialect::Webhook, push).await? == Published::Taken);
-    };
-    Ok(match operation {
-        Operation::Push(_) => false,
-        Operation::Join(_, audiences) => service.join(connection, audiences).await?.is_some(),
-        Operation::Leave(_, audiences) => service.leave(connection, audiences).await?.is_some(),
-        Operation::Bind(_, user) => match service.bind(connection, user.clone()).await? {
+    Ok(match deed {
+        Deed::Push(text) => push(Push::text(Target::Connection(connection), text)).await?,
+        Deed::Join(audiences) => service.join(connection, audiences).await?.is_some(),
+        Deed::Leave(audiences) => service.leave(connection, audiences).await?.is_some(),
+        Deed::Bind(user) => match service.bind(connection, user.clone()).await? {
             Some(false) => return Err(Error::Limit(format!("connection {connection} has another user than {user}"))),
             bound => bound.is_some(),
         },
-        Operation::Unbind(_) => service.unbind(connection).await?.is_some(),
-        Operation::Close(_, code, reason) => service.close_with(connection, code, reason).await?,
+        Deed::Unbind => service.unbind(connection).await?.is_some(),
+        Deed::Close(code, reason) => service.close_with(connection, code, reason).await?,
     })
 }
 
@@ -120,7 +133,7 @@ fn parse(value: Value, subject: Option<ConnectionId>) -> Result<Operation, Wrong
         Some(_) | None => return Err("do is no text".to_owned()),
     };
     if what == "push" {
-        return push(fields, subject).map(Operation::Push);
+        return push(fields, subject);
     }
     let whose = match fields.get("connection") {
         None | Some(Value::Null) => Whose::Id(subject.ok_or(NO_SUBJECT)?),
@@ -130,21 +143,17 @@ fn parse(value: Value, subject: Option<ConnectionId>) -> Result<Operation, Wrong
         let names = names(fields.remove(field), field, prefix)?;
         Ok::<_, Wrong>(names.into_iter().map(make).collect())
     };
-    match what.as_str() {
-        "join" => Ok(Operation::Join(whose, audiences("group", "", Audience::group)?)),
-        "leave" => Ok(Operation::Leave(whose, audiences("group", "", Audience::group)?)),
-        "subscribe" => Ok(Operation::Join(whose, audiences("channel", "", Audience::channel)?)),
-        "unsubscribe" => Ok(Operation::Leave(whose, audiences("channel", "", Audience::channel)?)),
-        "add_close_key" => Ok(Operation::Join(whose, audiences("key", CLOSE_KEY, Audience::group)?)),
-        "remove_close_key" => Ok(Operation::Leave(whose, audiences("key", CLOSE_KEY, Audience::group)?)),
-        "add_close_controller" => {
-            Ok(Operation::Join(whose, audiences("controller", CLOSE_CONTROLLER, Audience::group)?))
-        }
-        "remove_close_controller" => {
-            Ok(Operation::Leave(whose, audiences("controller", CLOSE_CONTROLLER, Audience::group)?))
-        }
-        "bind" => Ok(Operation::Bind(whose, one_name(fields.remove("user"), "user")?)),
-        "unbind" => Ok(Operation::Unbind(whose)),
+    let deed = match what.as_str() {
+        "join" => Deed::Join(audiences("group", "", Audience::group)?),
+        "leave" => Deed::Leave(audiences("group", "", Audience::group)?),
+        "subscribe" => Deed::Join(audiences("channel", "", Audience::channel)?),
+        "unsubscribe" => Deed::Leave(audiences("channel", "", Audience::channel)?),
+        "add_close_key" => Deed::Join(audiences("key", CLOSE_KEY, Audience::group)?),
+        "remove_close_key" => Deed::Leave(audiences("key", CLOSE_KEY, Audience::group)?),
+        "add_close_controller" => Deed::Join(audiences("controller", CLOSE_CONTROLLER, Audience::group)?),
+        "remove_close_controller" => Deed::Leave(audiences("controller", CLOSE_CONTROLLER, Audience::group)?),
+        "bind" => Deed::Bind(one_name(fields.remove("user"), "user")?),
+        "unbind" => Deed::Unbind,
         "close" => {
             let code = match fields.remove("code") {
                 None | Some(Value::Null) => CLOSE_NORMALLY,
@@ -157,26 +166,23 @@ fn parse(value: Value, subject: Option<ConnectionId>) -> Result<Operation, Wrong
                 None | Some(Value::Null) => String::new(),
                 Some(reason) => fitting(text(reason)),
             };
-            Ok(Operation::Close(whose, code, reason))
+            Deed::Close(code, reason)
         }
-        _ => Err(format!("do is {:?}, which is none of the operations", shortened(&what))),
-    }
+        _ => return Err(format!("do is {:?}, which is none of the operations", shortened(&what))),
+    };
+    Ok(Operation::With(whose, deed))
 }
 
-fn push(mut fields: Map<String, Value>, subject: Option<ConnectionId>) -> Result<Push, Wrong> {
-    let message = fields.remove("message").ok_or("message is missing")?;
+fn push(mut fields: Map<String, Value>, subject: Option<ConnectionId>) -> Result<Operation, Wrong> {
+    let message = text(fields.remove("message").ok_or("message is missing")?);
     let given: Vec<&str> = ["channel", "user", "group", "connection", "all"]
         .into_iter()
         .filter(|field| fields.get(*field).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false))))
         .collect();
     let target = match given[..] {
-        [] => Target::Connection(subject.ok_or(NO_SUBJECT)?),
+        [] => return Ok(Operation::With(Whose::Id(subject.ok_or(NO_SUBJECT)?), Deed::Push(message))),
+        ["connection"] => return Ok(Operation::With(connection(&fields["connection"])?, Deed::Push(message))),
         ["all"] => Target::All,
-        ["connection"] => match connection(&fields["connection"])? {
-            Whose::Id(id) => Target::Connection(id),
-            // Only its owner could say whether the life that it was spelled in goes on.
-            Whose::Hex(_) => return Err("connection of a push is not a whole number".to_owned()),
-        },
         ["channel"] => Target::Audience(Audience::channel(one_name(fields.remove("channel"), "channel")?)),
         ["user"] => Target::Audience(Audience::user(one_name(fields.remove("user"), "user")?)),
         ["group"] => {
@@ -186,7 +192,7 @@ fn push(mut fields: Map<String, Value>, subject: Option<ConnectionId>) -> Result
         }
         _ => return Err(format!("it has several targets: {}", given.join(", "))),
     };
-    Ok(Push::text(target, text(message)))
+    Ok(Operation::Push(Push::text(target, message)))
 }
 
 /// A connection: its number, as such or as a text, or its `_id`.
@@ -254,31 +260,43 @@ mod tests {
         let group = |name: &str| Audience::group(Name::new(name).unwrap());
         let channel = |name: &str| Audience::channel(Name::new(name).unwrap());
         for (value, operation) in [
-            (json!({ "do": "join", "group": "a" }), Operation::Join(mine, vec![group("a")])),
-            (json!({ "do": "join", "group": ["a", 5] }), Operation::Join(mine, vec![group("a"), group("5")])),
+            (json!({ "do": "join", "group": "a" }), Operation::With(mine, Deed::Join(vec![group("a")]))),
+            (
+                json!({ "do": "join", "group": ["a", 5] }),
+                Operation::With(mine, Deed::Join(vec![group("a"), group("5")])),
+            ),
             (json!({ "do": "leave", "group": "a", "connection": 9 }), {
-                Operation::Leave(Whose::Id(id(9)), vec![group("a")])
+                Operation::With(Whose::Id(id(9)), Deed::Leave(vec![group("a")]))
             }),
             (json!({ "do": "leave", "group": "a", "connection": "9" }), {
-                Operation::Leave(Whose::Id(id(9)), vec![group("a")])
+                Operation::With(Whose::Id(id(9)), Deed::Leave(vec![group("a")]))
             }),
-            (json!({ "do": "subscribe", "channel": "a" }), Operation::Join(mine, vec![channel("a")])),
-            (json!({ "do": "unsubscribe", "channel": "a" }), Operation::Leave(mine, vec![channel("a")])),
-            (json!({ "do": "add_close_key", "key": "R" }), Operation::Join(mine, vec![group("close_key:R")])),
-            (json!({ "do": "remove_close_key", "key": "R" }), Operation::Leave(mine, vec![group("close_key:R")])),
+            (json!({ "do": "subscribe", "channel": "a" }), Operation::With(mine, Deed::Join(vec![channel("a")]))),
+            (json!({ "do": "unsubscribe", "channel": "a" }), Operation::With(mine, Deed::Leave(vec![channel("a")]))),
+            (
+                json!({ "do": "add_close_key", "key": "R" }),
+                Operation::With(mine, Deed::Join(vec![group("close_key:R")])),
+            ),
+            (
+                json!({ "do": "remove_close_key", "key": "R" }),
+                Operation::With(mine, Deed::Leave(vec![group("close_key:R")])),
+            ),
             (json!({ "do": "add_close_controller", "controller": "Live.User" }), {
-                Operation::Join(mine, vec![group("close_controller:Live.User")])
+                Operation::With(mine, Deed::Join(vec![group("close_controller:Live.User")]))
             }),
             (json!({ "do": "remove_close_controller", "controller": "Live.User" }), {
-                Operation::Leave(mine, vec![group("close_controller:Live.User")])
+                Operation::With(mine, Deed::Leave(vec![group("close_controller:Live.User")]))
             }),
-            (json!({ "do": "bind", "user": 5 }), Operation::Bind(mine, Name::new("5").unwrap())),
-            (json!({ "do": "unbind", "connection": null }), Operation::Unbind(mine)),
+            (json!({ "do": "bind", "user": 5 }), Operation::With(mine, Deed::Bind(Name::new("5").unwrap()))),
+            (json!({ "do": "unbind", "connection": null }), Operation::With(mine, Deed::Unbind)),
             (json!({ "do": "unbind", "connection": "98b95842c9e26e8f0000000000000009" }), {
-                Operation::Unbind(Whose::Hex("98b95842c9e26e8f0000000000000009".parse().unwrap()))
+                Operation::With(Whose::Hex("98b95842c9e26e8f0000000000000009".parse().unwrap()), Deed::Unbind)
             }),
-            (json!({ "do": "close" }), Operation::Close(mine, 1000, String::new())),
-            (json!({ "do": "close", "code": 4001, "reason": "bye" }), Operation::Close(mine, 4001, "bye".to_owned())),
+            (json!({ "do": "close" }), Operation::With(mine, Deed::Close(1000, String::new()))),
+            (
+                json!({ "do": "close", "code": 4001, "reason": "bye" }),
+                Operation::With(mine, Deed::Close(4001, "bye".to_owned())),
+            ),
         ] {
             assert_eq!(parsed(value.clone()), Ok(operation), "{value}");
         }
@@ -288,18 +306,31 @@ mod tests {
     fn a_push_has_one_target() {
         let audience = |make: fn(Name) -> Audience| Target::Audience(make(Name::new("a").unwrap()));
         for (value, target) in [
-            (json!({}), Target::Connection(id(7))),
             (json!({ "channel": "a" }), audience(Audience::channel)),
             (json!({ "user": "a" }), audience(Audience::user)),
             (json!({ "group": "a" }), audience(Audience::group)),
             (json!({ "group": ["a"] }), audience(Audience::group)),
-            (json!({ "connection": 9, "channel": null, "all": false }), Target::Connection(id(9))),
-            (json!({ "all": true }), Target::All),
+            (json!({ "all": true, "connection": null }), Target::All),
         ] {
             let mut push = value.clone();
             push["do"] = json!("push");
             push["message"] = json!({ "z": 1, "a": 2 });
             assert_eq!(parsed(push), Ok(Operation::Push(Push::text(target, r#"{"z":1,"a":2}"#))), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_push_is_to_the_connection_of_the_event_unless_it_has_a_target() {
+        let hex = "98b95842c9e26e8f0000000000000009";
+        for (value, whose) in [
+            (json!({}), Whose::Id(id(7))),
+            (json!({ "connection": 9, "channel": null, "all": false }), Whose::Id(id(9))),
+            (json!({ "connection": hex }), Whose::Hex(hex.parse().unwrap())),
+        ] {
+            let mut push = value.clone();
+            push["do"] = json!("push");
+            push["message"] = json!("m");
+            assert_eq!(parsed(push), Ok(Operation::With(whose, Deed::Push("m".to_owned()))), "{value}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the cluster owes to the application: channel events, and the `close` of connections whose node has died.
 
+use super::Webhook;
 use super::event::{self, Event};
 use super::metrics::{GivenUp, Told};
-use super::{ChannelEvents, Webhook};
-use crate::cluster::{NotTaken, Owed, Sink};
+use crate::cluster::{ChannelEvents, NotTaken, Owed, Sink};
 use crate::model::{ConnectionId, Name, NodeId};
 use crate::session::hooks::Occasion;
 use async_trait::async_trait;
@@ -30,8 +30,8 @@ impl OwedSink {
 
 #[async_trait]
 impl Sink for OwedSink {
-    fn wants_channels(&self) -> bool {
-        self.events.occupied || self.events.vacated
+    fn channel_events(&self) -> ChannelEvents {
+        self.events
     }
 
     async fn deliver(&self, owed: &Owed) -> Result<(), NotTaken> {
@@ -42,13 +42,8 @@ impl Sink for OwedSink {
             return Err(NotTaken("the webhook has ended".to_owned()));
         };
         let taken = match owed {
-            Owed::Occupied { channel, version } if self.events.occupied => {
-                webhook.offer_change(Told::Occupied, owed, channel, *version).await
-            }
-            Owed::Vacated { channel, version } if self.events.vacated => {
-                webhook.offer_change(Told::Vacated, owed, channel, *version).await
-            }
-            Owed::Occupied { .. } | Owed::Vacated { .. } => true,
+            Owed::Occupied { channel, version } => webhook.offer_change(Told::Occupied, owed, channel, *version).await,
+            Owed::Vacated { channel, version } => webhook.offer_change(Told::Vacated, owed, channel, *version).await,
             Owed::Closed { connection, node, details, found } => {
                 webhook.offer_close(*connection, *node, details, *found).await
             }

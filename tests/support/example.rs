@@ -1,62 +1,73 @@
-//! The examples as processes. Cargo builds them with the tests, into a directory beside theirs.
+//! The examples as processes.
 
-use super::node::Log;
+use super::node::{Log, watchdog};
 use super::{DEADLINE, eventually};
-use std::env;
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 
-/// One that runs; killed when dropped.
+/// A running example; killed when dropped.
 pub struct Example {
+    name: &'static str,
     child: Child,
-    /// Ends it should this process be killed: it waits for the end of a pipe.
     watchdog: Child,
     log: Log,
-    /// Where clients connect.
-    pub address: SocketAddr,
+    address: SocketAddr,
 }
 
 impl Example {
-    /// Starts one with these arguments, and waits until it has printed the URL that it listens at.
-    pub async fn start(name: &str, arguments: &[&str]) -> Self {
-        let tests = env::current_exe().unwrap();
-        let program = tests.parent().unwrap().with_file_name("examples").join(name);
-        let mut command = Command::new(&program);
+    /// Starts the example of that name and waits until it has said where it listens: a URL, in its first line.
+    ///
+    /// Cargo builds examples with all the tests, and leaves them beside the tests' own programs.
+    pub async fn start(name: &'static str, arguments: &[&str]) -> Self {
+        let test = std::env::current_exe().unwrap();
+        let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
+        assert!(program.exists(), "{} is not built: cargo build --examples", program.display());
+        let mut command = Command::new(program);
         command.env_clear().args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| {
-            panic!(
-                "{}: {error}; `cargo test` as a whole builds it, else `cargo build --examples` does",
-                program.display()
-            )
-        });
+        let mut child = command.spawn().unwrap();
+        let watchdog = watchdog(&child);
         let log = Log::default();
         log.follow(child.stdout.take().unwrap());
         log.follow(child.stderr.take().unwrap());
-        let kill = format!("read _; kill -9 {}", child.id());
-        let watchdog =
-            Command::new("sh").args(["-c", &kill]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut example = Self { child, watchdog, log, address };
+        // From here on it is killed and its log printed, whatever happens.
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut example = Self { name, child, watchdog, log, address: nowhere };
         example.address = eventually("an example says where it listens", DEADLINE, async || {
-            let ended = example.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{name} has ended: {:?}", example.log.lines());
-            example.log.lines().iter().find_map(|line| listens_at(line)).ok_or("no line with its address")
+            if let Some(status) = example.child.try_wait().unwrap() {
+                panic!("{name} ended by itself: {status}");
+            }
+            example.log.lines().iter().find_map(|line| address(line)).ok_or("no line with its address")
         })
         .await;
         example
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
+        self.signal(Signal::KILL);
         self.child.wait().unwrap();
     }
-}
 
-/// The address in a line that is a URL.
-fn listens_at(line: &str) -> Option<SocketAddr> {
-    let rest = line.strip_prefix("ws://").or_else(|| line.strip_prefix("http://"))?;
-    rest.split('/').next()?.parse().ok()
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for the end of the process.
+    pub async fn ended(&mut self) -> ExitStatus {
+        eventually("the example ends", DEADLINE, async || self.child.try_wait().unwrap().ok_or("it runs")).await
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), signal).unwrap();
+    }
 }
 
 impl Drop for Example {
@@ -66,10 +77,15 @@ impl Drop for Example {
         let _ = self.watchdog.wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            for line in self.log.lines() {
-                eprintln!("{}: {line}", self.address);
-            }
+        if thread::panicking() {
+            eprintln!("---- output of {} at {}", self.name, self.address);
+            self.log.lines().iter().for_each(|line| eprintln!("{line}"));
         }
     }
+}
+
+/// The address in a line that is a URL.
+fn address(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("://")?;
+    rest.split('/').next()?.parse().ok()
 }

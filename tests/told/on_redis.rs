@@ -4,7 +4,7 @@ use crate::node::{Client, Node, PATIENCE, channel, config, until};
 use crate::recorder::Recorder;
 use crate::redis::RedisServer;
 use carillon::cluster::redis::RedisConfig;
-use carillon::cluster::{Details, Owed};
+use carillon::cluster::{ChannelEvents, Details, Owed};
 use carillon::hub::Opening;
 use carillon::model::{Audience, HexId};
 use std::io::{BufRead, BufReader, Write};
@@ -185,6 +185,45 @@ async fn only_those_who_owe_a_close_and_were_there_to_the_end_are_told() {
     recorder.comes_to("news", &["channel_occupied", "channel_vacated"]).await;
     assert_eq!(recorder.closes().into_keys().collect::<Vec<_>>(), [id]);
     assert!(recorder.ids().contains(&Owed::close_id(HexId::new(cluster.tag(), id))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closes_of_one_bucket_are_told_several_at_once_and_one_that_is_refused_holds_nobody_up() {
+    let server = RedisServer::start().await;
+    let recorder = Recorder::new();
+    let (a, _b) = recorder.two(RedisConfig { redeliver_after: Duration::from_secs(60), ..hasty(&server) }).await;
+    // Every 64th connection's close waits in the same place.
+    let mut all = Vec::new();
+    for number in 0..64 * 30 {
+        let details = if number % 64 == 0 { Details::owing_close(OWING) } else { OWING.to_owned() };
+        let id = a.hub.open(Opening { details: details.into(), ..Opening::default() }, |_| Vec::new()).unwrap();
+        all.extend((number % 64 == 0).then_some(id));
+    }
+    timeout(PATIENCE, a.cluster.settle(&[])).await.expect("settles").unwrap();
+    recorder.takes(Duration::from_millis(50));
+    recorder.refuse_next(3);
+    drop(a);
+    until("all are told", || async { recorder.closes().into_keys().collect::<Vec<_>>() == all }).await;
+    assert!(recorder.most_at_once() > 1, "one at a time");
+    assert_eq!(recorder.refused(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wanted_by_the_node_that_decides_is_told_by_one_that_wants_none_of_it() {
+    let server = RedisServer::start().await;
+    let config = hasty(&server);
+    let (old, new) = (Recorder::new(), Recorder::new());
+    // As while the nodes are restarted one by one to be told of more.
+    old.wants(ChannelEvents::default());
+    let _old = old.node(config.clone()).await;
+    new.wants(ChannelEvents { occupied: true, vacated: false });
+    let node = new.node(config).await;
+    new.refuse_next(usize::MAX);
+    let client = node.connect(&[channel("news")]).await;
+    until("it is told", || async { old.story("news") == ["channel_occupied"] }).await;
+    node.hub.close(client.id, 1000, "");
+    let _again = node.connect(&[channel("news")]).await;
+    until("it is told again", || async { old.story("news") == ["channel_occupied"; 2] }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,10 +3,12 @@
 use crate::node::{Node, until};
 use async_trait::async_trait;
 use carillon::cluster::redis::RedisConfig;
-use carillon::cluster::{NotTaken, Owed, Sink};
+use carillon::cluster::{ChannelEvents, NotTaken, Owed, Sink};
 use carillon::model::ConnectionId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::time::sleep;
 
 #[derive(Default, Debug)]
 struct State {
@@ -15,6 +17,21 @@ struct State {
     refused: Vec<String>,
     refuse: usize,
     hang: bool,
+    /// How long each delivery takes.
+    takes: Duration,
+    /// Deliveries under way, and the most that there were at once.
+    flying: (usize, usize),
+    /// What it wants to be told of channels, where that is not everything.
+    events: Option<ChannelEvents>,
+}
+
+/// A delivery under way, however it ends.
+struct Flying<'a>(&'a Recorder);
+
+impl Drop for Flying<'_> {
+    fn drop(&mut self) {
+        self.0.state().flying.0 -= 1;
+    }
 }
 
 /// What it has been told.
@@ -23,7 +40,21 @@ pub(crate) struct Recorder(Mutex<State>);
 
 #[async_trait]
 impl Sink for Recorder {
+    fn channel_events(&self) -> ChannelEvents {
+        self.state().events.unwrap_or(ChannelEvents::ALL)
+    }
+
     async fn deliver(&self, owed: &Owed) -> Result<(), NotTaken> {
+        let takes = {
+            let mut state = self.state();
+            state.flying.0 += 1;
+            state.flying.1 = state.flying.1.max(state.flying.0);
+            state.takes
+        };
+        let _flying = Flying(self);
+        if !takes.is_zero() {
+            sleep(takes).await;
+        }
         let hang = {
             let mut state = self.state();
             if state.refuse > 0 {
@@ -68,6 +99,21 @@ impl Recorder {
     /// From here on it takes nothing and says nothing.
     pub(crate) fn hang(&self, hang: bool) {
         self.state().hang = hang;
+    }
+
+    /// From here on it takes so long for each.
+    pub(crate) fn takes(&self, time: Duration) {
+        self.state().takes = time;
+    }
+
+    /// It wants to be told of these changes of channels alone, as nodes find that start from here on.
+    pub(crate) fn wants(&self, events: ChannelEvents) {
+        self.state().events = Some(events);
+    }
+
+    /// The most deliveries that were under way at once.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state().flying.1
     }
 
     pub(crate) fn refused(&self) -> usize {

@@ -9,6 +9,9 @@ use Throwable;
 /** Finds the controller that an event is for, and calls it. */
 final class Dispatcher
 {
+    /** Methods of a controller that clients can't call by their names. */
+    private const OURS = ['onclose', 'onmessage'];
+
     /** @param string $root the directory that App is in */
     public function __construct(private readonly string $root, private readonly Sets $sets)
     {
@@ -61,9 +64,10 @@ final class Dispatcher
             $app->sendMessage($fd, 404, 'controllerNotFound', '您请求的控制器不存在');
             return;
         }
-        // None of those that PHP calls by itself (__construct).
-        $method = [$controller, $call['method']];
-        if (!str_starts_with($call['method'], '__') && is_callable($method)) {
+        // Public ones, and none of those that PHP (__construct) or this class calls by itself.
+        $name = strtolower($call['method']);
+        $method = [$controller, $name];
+        if (!str_starts_with($name, '__') && !in_array($name, self::OURS, true) && is_callable($method)) {
             $method($app, $data);
         } elseif (is_callable([$controller, 'onMessage'])) {
             $controller->onMessage($app, $data);
@@ -79,9 +83,14 @@ final class Dispatcher
         $data = ['fd' => $fd] + ($event['claims'] ?? []);
         foreach ($event['close_controllers'] as $name) {
             [$module, $controller] = array_pad(explode('.', $name, 2), -2, 'Index');
-            $controller = $this->controller($module, $controller);
-            if ($controller !== null && is_callable([$controller, 'onClose'])) {
-                $controller->onClose($app, $data);
+            try {
+                $controller = $this->controller($module, $controller);
+                if ($controller !== null && is_callable([$controller, 'onClose'])) {
+                    $controller->onClose($app, $data);
+                }
+            } catch (Throwable $error) {
+                // Told again, the others would hear of the same end twice; and nobody is kept in a set for it.
+                error_log((string) $error);
             }
         }
         $this->sets->remove($fd, ...$event['close_keys']);

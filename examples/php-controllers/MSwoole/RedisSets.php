@@ -12,9 +12,29 @@ final class RedisSets implements Sets
     /** @var resource|null */
     private $stream = null;
 
-    /** @param string $address host:port */
-    public function __construct(private readonly string $address, private readonly float $timeout = 2.0)
+    /** Where it is: host:port. */
+    private readonly string $address;
+
+    /** @var list<list<string>> what a new connection begins with */
+    private array $greeting = [];
+
+    /** @param string $url host:port, or redis://:PASSWORD@host:port/DATABASE */
+    public function __construct(string $url, private readonly float $timeout = 2.0)
     {
+        $parts = parse_url(str_contains($url, '://') ? $url : "redis://$url");
+        if ($parts === false || !isset($parts['host'])) {
+            throw new RuntimeException('APP_REDIS is neither host:port nor a URL');
+        }
+        $this->address = $parts['host'] . ':' . ($parts['port'] ?? 6379);
+        if (isset($parts['pass'])) {
+            $user = rawurldecode($parts['user'] ?? '');
+            $words = [...($user === '' ? [] : [$user]), rawurldecode($parts['pass'])];
+            $this->greeting[] = ['AUTH', ...$words];
+        }
+        $database = trim($parts['path'] ?? '', '/');
+        if ($database !== '') {
+            $this->greeting[] = ['SELECT', $database];
+        }
     }
 
     public function members(string $key): ?array
@@ -31,11 +51,23 @@ final class RedisSets implements Sets
 
     private function command(string ...$words): mixed
     {
+        $stream = $this->stream();
+        foreach (array_splice($this->greeting, 0) as $greeting) {
+            $this->exchange($stream, $greeting);
+        }
+        return $this->exchange($stream, $words);
+    }
+
+    /**
+     * @param resource $stream
+     * @param list<string> $words
+     */
+    private function exchange($stream, array $words): mixed
+    {
         $request = '*' . count($words) . "\r\n";
         foreach ($words as $word) {
             $request .= '$' . strlen($word) . "\r\n$word\r\n";
         }
-        $stream = $this->stream();
         for ($sent = 0; $sent < strlen($request); $sent += $written) {
             $written = fwrite($stream, substr($request, $sent));
             if ($written === false || $written === 0) {

@@ -2,7 +2,7 @@
 //!
 //! Nothing outlives the node, so a `close` is never owed.
 
-use crate::cluster::owed::{Owed, Owing, PAUSES, Sink};
+use crate::cluster::owed::{ChannelEvents, Owed, Owing, PAUSES, Sink};
 use crate::hub::{Change, Changes, Hub};
 use crate::model::{Audience, AudienceKind, Name};
 use std::collections::{HashSet, VecDeque};
@@ -80,6 +80,8 @@ impl Lane {
 struct Teller {
     hub: Arc<Hub>,
     owing: Owing,
+    /// What the sink wants to be told.
+    told: ChannelEvents,
     occupied: HashSet<Name>,
     version: u64,
     lanes: Vec<Arc<Lane>>,
@@ -94,7 +96,8 @@ pub(super) async fn tell(hub: Arc<Hub>, owing: Owing, leaves: Arc<Notify>) {
     for lane in &lanes {
         deliveries.spawn(deliver(lane.clone(), sink.clone(), owing.clone()));
     }
-    let mut teller = Teller { hub, owing, occupied: HashSet::new(), version: 0, lanes };
+    let told = sink.channel_events();
+    let mut teller = Teller { hub, owing, told, occupied: HashSet::new(), version: 0, lanes };
     let mut left = false;
     while !left {
         tokio::select! {
@@ -149,6 +152,9 @@ impl Teller {
         self.version = now.max(self.version + 1);
         let version = self.version;
         self.owing.metrics.decided.inc();
+        if !(if occupied { self.told.occupied } else { self.told.vacated }) {
+            return;
+        }
         let mut hasher = DefaultHasher::new();
         channel.hash(&mut hasher);
         let lane = &self.lanes[hasher.finish() as usize % LANES];
@@ -185,10 +191,11 @@ mod tests {
 
     #[tokio::test]
     async fn when_the_journal_ran_over_what_differs_is_told() {
+        let told = ChannelEvents::ALL;
         let hub = Hub::start(Arc::new(Limits::default()), GapPolicy::Count, 1, &Registry::new()).unwrap();
         let owing = Owing::new(None, &Registry::new()).unwrap();
         let lanes = (0..LANES).map(|_| Arc::default()).collect();
-        let mut teller = Teller { hub: hub.clone(), owing, occupied: HashSet::new(), version: 0, lanes };
+        let mut teller = Teller { hub: hub.clone(), owing, told, occupied: HashSet::new(), version: 0, lanes };
         let audiences = vec![Audience::channel(name()), Audience::user(name())];
         let id = hub.open(Opening { details: "{}".into(), audiences, ..Opening::default() }, |_| Vec::new()).unwrap();
         teller.compare();

@@ -4,8 +4,8 @@
 //! step can be done twice, the index keys go after what they lead to, and the entry in `reaping` goes last.
 
 use super::core::Core;
-use super::keys::Registration;
-use super::owed::Reaped;
+use super::keys::{Keys, Registration};
+use super::owed::{DIED, Reaped};
 use super::scripts;
 use super::wire::{Command, Fault, fields};
 use crate::model::AudienceKind;
@@ -24,6 +24,30 @@ const LATER: Duration = Duration::from_secs(2);
 
 /// How long a dead node's number is given to nobody.
 const KEEP_NUMBER: Duration = Duration::from_secs(24 * 3600);
+
+/// Fences a dead registration and asks what is kept of its node.
+pub(super) fn begin(keys: &Keys, registration: &Registration) -> Command {
+    Command::script(&scripts::ESTATE, &[keys.node(registration)]).arg(DIED)
+}
+
+/// Removes a registration's keys, the sets of audiences left out, which go before.
+pub(super) fn remove(keys: &Keys, registration: &Registration) -> Command {
+    let mut unlink = Command::keyed("UNLINK", &keys.connections(registration));
+    AudienceKind::ALL.into_iter().for_each(|kind| unlink.push(keys.index(registration, kind)));
+    unlink.push(keys.untold(registration));
+    unlink.push(keys.holding(registration));
+    unlink.push(keys.node(registration));
+    unlink
+}
+
+/// Ends the reaping of a registration whose keys are gone.
+pub(super) fn reaped(keys: &Keys, registration: &Registration, life: &str) -> Command {
+    Command::script(&scripts::REAPED, &[keys.leases(), keys.reaping(), keys.seqs()])
+        .arg(registration.to_string())
+        .arg(registration.seq.to_string())
+        .arg(life.to_owned())
+        .arg(KEEP_NUMBER.as_secs() as i64)
+}
 
 impl Core {
     /// Reaps what is due, for as long as it is polled.
@@ -65,10 +89,8 @@ impl Core {
 
     /// Removes everything of a dead registration.
     pub(super) async fn reap(&self, registration: &Registration) -> Result<Reaped, Fault> {
-        let node = self.keys.node(registration);
         // Fenced first: a batch that hung on its way is refused from here on.
-        self.pools.run(&Command::keyed("HDEL", &node).arg("batch")).await?;
-        let facts = fields(self.pools.run(&Command::keyed("HGETALL", &node)).await?);
+        let facts = fields(self.pools.run(&begin(&self.keys, registration)).await?);
         let alive = self.read_leases().await?.of(registration.seq).is_some();
         if !alive && let Some(subscribers) = facts.get("subscribers") {
             self.end_subscribers(subscribers).await;
@@ -79,19 +101,9 @@ impl Core {
         for kind in AudienceKind::ALL {
             self.reap_sets(registration, kind).await?;
         }
-        let mut unlink = Command::keyed("UNLINK", &self.keys.connections(registration));
-        AudienceKind::ALL.into_iter().for_each(|kind| unlink.push(self.keys.index(registration, kind)));
-        unlink.push(self.keys.untold(registration));
-        unlink.push(self.keys.holding(registration));
-        unlink.push(node);
-        self.pools.run(&unlink).await?;
-        let keys = [self.keys.leases(), self.keys.reaping(), self.keys.seqs()];
-        let done = Command::script(&scripts::REAPED, &keys)
-            .arg(registration.to_string())
-            .arg(registration.seq.to_string())
-            .arg(facts.get("id").map_or("", String::as_str))
-            .arg(KEEP_NUMBER.as_secs() as i64);
-        self.pools.run(&done).await?;
+        self.pools.run(&remove(&self.keys, registration)).await?;
+        let life = facts.get("id").map_or("", String::as_str);
+        self.pools.run(&reaped(&self.keys, registration, life)).await?;
         tracing::debug!(%registration, "reaped");
         Ok(Reaped::Whole)
     }

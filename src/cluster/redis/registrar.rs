@@ -7,13 +7,13 @@ use super::StartError;
 use super::batch::{self, BATCH, Batch, Listing};
 use super::connect::{COMMAND_TIMEOUT, Purpose};
 use super::core::Core;
-use super::keys::{Registration, slot};
+use super::keys::{Keys, Registration, slot};
 use super::leases::lease_value;
 use super::owed::ORDINAL;
 use super::scripts;
 use super::wire::{Command, Fault};
 use crate::hub::Changes;
-use crate::model::Seq;
+use crate::model::{NodeId, Seq};
 use fred::types::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +52,55 @@ enum Anew {
     Deaf,
     #[error("{0}")]
     Unfit(#[from] StartError),
+}
+
+/// Claims a node's number for its life.
+pub(super) fn claim(keys: &Keys, seq: Seq, life: NodeId) -> Command {
+    Command::script(&scripts::CLAIM, &[keys.seqs()]).arg(seq.to_string()).arg(life.to_string())
+}
+
+/// Enters a registration for reaping, should it not come to stand. What it answers is [`Announced`].
+pub(super) fn announce(keys: &Keys, registration: &Registration, life: NodeId) -> Command {
+    Command::script(&scripts::ANNOUNCE, &[keys.reaping(), keys.seqs()])
+        .arg(registration.to_string())
+        .arg(UNFINISHED.as_secs() as i64)
+        .arg(registration.seq.to_string())
+        .arg(life.to_string())
+}
+
+/// A registration has been announced.
+pub(super) struct Announced {
+    /// When it is to be reaped.
+    pub(super) due: i64,
+    /// The node's life was taken for over, and somebody may have told the ends of its connections.
+    pub(super) over: bool,
+}
+
+impl Announced {
+    pub(super) fn parse(answer: &Value) -> Result<Self, Fault> {
+        let Value::Array(parts) = answer else { return Err(Fault::Unexpected("announce")) };
+        let [due, over] = &parts[..] else { return Err(Fault::Unexpected("announce")) };
+        let due = due.as_i64().ok_or(Fault::Unexpected("announce"))?;
+        Ok(Self { due, over: over.as_i64() == Some(1) })
+    }
+}
+
+/// Puts an announced registration into `leases`; the old ones that it replaces are its further arguments.
+pub(super) fn enlist(
+    keys: &Keys,
+    registration: &Registration,
+    due: i64,
+    lease: &str,
+    reap_delay: Duration,
+    life: NodeId,
+) -> Command {
+    Command::script(&scripts::ENLIST, &[keys.leases(), keys.reaping(), keys.seqs()])
+        .arg(registration.to_string())
+        .arg(due)
+        .arg(lease.to_owned())
+        .arg(reap_delay.as_secs_f64())
+        .arg(registration.seq.to_string())
+        .arg(life.to_string())
 }
 
 /// The registrar's own state.
@@ -134,10 +183,7 @@ impl Registrar {
             return Err(Anew::Deaf);
         }
         let registration = Registration::new(seq).map_err(StartError::from)?;
-        let announce = Command::script(&scripts::ANNOUNCE, &[core.keys.reaping()])
-            .arg(registration.to_string())
-            .arg(UNFINISHED.as_secs() as i64);
-        let due = self.run_command(&announce).await?.as_i64().ok_or(Fault::Unexpected("announce"))?;
+        let due = self.announce(&registration).await?;
         let written = self.write_whole(&registration).await?;
         self.enlist(&registration, due).await?;
         self.standing = Some((registration, written));
@@ -146,15 +192,30 @@ impl Registrar {
         Ok(())
     }
 
+    /// Enters the registration for reaping, should it not come to stand; when it is due.
+    async fn announce(&mut self, registration: &Registration) -> Result<i64, Anew> {
+        let core = self.core.clone();
+        let answer = self.run_command(&announce(&core.keys, registration, core.about.id)).await?;
+        let Announced { due, over } = Announced::parse(&answer)?;
+        if over {
+            // Others are telling that these have ended, so they end.
+            let connections = core.hub.close_kept(1012, "node was taken for dead");
+            if connections > 0 {
+                tracing::warn!(
+                    connections,
+                    "this node was taken for dead, and others tell the ends of its connections: closing them"
+                );
+            }
+        }
+        Ok(due)
+    }
+
     /// Makes sure that the node's number is this life's; takes another one where it is not.
     async fn claim(&mut self) -> Result<Seq, Anew> {
         let core = self.core.clone();
         loop {
             let seq = core.hub.seq();
-            let claim = Command::script(&scripts::CLAIM, &[core.keys.seqs()])
-                .arg(seq.to_string())
-                .arg(core.about.id.to_string());
-            if self.run_command(&claim).await?.as_i64() == Some(1) {
+            if self.run_command(&claim(&core.keys, seq, core.about.id)).await?.as_i64() == Some(1) {
                 return Ok(seq);
             }
             tracing::warn!(%seq, "another life has this node's number: closing its connections and taking another one");
@@ -176,7 +237,7 @@ impl Registrar {
         let mut begin = Command::keyed("HSET", &core.keys.node(registration)).arg("batch").arg("0");
         for (name, value) in [
             ("id", core.about.id.to_string()),
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("version", crate::release::VERSION.to_owned()),
             ("address", core.about.address.clone()),
             ("start", core.about.start_time.to_string()),
             (ORDINAL, self.ordinal.to_string()),
@@ -219,11 +280,8 @@ impl Registrar {
     async fn enlist(&mut self, registration: &Registration, due: i64) -> Result<(), Anew> {
         let core = self.core.clone();
         let counter = core.own.switching();
-        let mut enlist = Command::script(&scripts::ENLIST, &[core.keys.leases(), core.keys.reaping()])
-            .arg(registration.to_string())
-            .arg(due)
-            .arg(lease_value(counter, core.subscriber.hears()))
-            .arg(core.config.reap_delay.as_secs_f64());
+        let lease = lease_value(counter, core.subscriber.hears());
+        let mut enlist = enlist(&core.keys, registration, due, &lease, core.config.reap_delay, core.about.id);
         self.old.iter().for_each(|old| enlist.push(old.to_string()));
         let began = Instant::now();
         let answer = self.run_command(&enlist).await;

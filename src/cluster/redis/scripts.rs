@@ -43,6 +43,8 @@ scripts! {
     BURY = "bury";
     TAKE = "take";
     RESIGN = "resign";
+    OVER = "over";
+    ESTATE = "estate";
     HOLD = "hold";
     REAPED = "reaped";
     TO_CONNECTION = "to_connection";
@@ -54,4 +56,5 @@ scripts! {
     OWE = "owe";
     NEXT = "next";
     TAKEN = "taken";
+    AGAIN = "again";
 }

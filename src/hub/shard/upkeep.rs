@@ -82,9 +82,11 @@ impl Shard {
         }
         if slot.missed_pings > MISSED_PINGS {
             let counter = slot.counter;
-            socket.shutdown();
+            let socket = socket.clone();
             slot.closing = true;
+            // Before its session can find the stream ended, which would count as another reason.
             self.hub.strike(counter, CloseReason::PingTimeout);
+            socket.shutdown();
             self.strike_all(number);
         } else if slot.backlog.as_ref().is_none_or(|backlog| backlog.is_holding() && !backlog.watched) {
             let ping = [self.ping.clone()];

@@ -1,7 +1,7 @@
 //! A program's hooks, as a node and its cluster know them.
 
 use super::{Program, profile};
-use crate::cluster::{NotTaken, Owed, Sink};
+use crate::cluster::{ChannelEvents, NotTaken, Owed, Sink};
 use crate::node::Overlay;
 use crate::server::message::Closed;
 use crate::session::hooks::{Hooks, Occasion, Wanted};
@@ -17,8 +17,8 @@ struct ProgramSink {
 
 #[async_trait]
 impl Sink for ProgramSink {
-    fn wants_channels(&self) -> bool {
-        self.webhook.as_ref().is_some_and(|webhook| webhook.wants_channels())
+    fn channel_events(&self) -> ChannelEvents {
+        self.webhook.as_ref().map(|webhook| webhook.channel_events()).unwrap_or_default()
     }
 
     async fn deliver(&self, owed: &Owed) -> Result<(), NotTaken> {

@@ -81,7 +81,7 @@ async fn what_a_dead_node_owes_is_taken_by_hooks_that_do_not_fail() {
     let hooks = Arc::new(Counting::default());
     let program = program(&hooks);
     let sink = Over(program.clone()).sink(None);
-    assert!(!sink.wants_channels());
+    assert!(!sink.channel_events().any());
     let owed = |profile: &str| Owed::Closed {
         connection: ConnectionId::from_u64(7).unwrap(),
         node: node(),

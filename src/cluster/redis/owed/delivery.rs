@@ -1,9 +1,9 @@
-//! From Redis to the sink. A bucket's entries are handed out to one node at a time, which delivers them in order. What it
-//! can't deliver it gives back, to whoever asks next; where it has ended with them they are handed out again after a while. An
-//! entry is taken out only after the sink took it.
+//! From Redis to the sink. A bucket's entries are handed out to one node at a time, which delivers what happens to channels in
+//! order, and closes, which nothing is ordered by, several at once. What it can't deliver it gives back, to whoever asks next;
+//! where it has ended with them they are handed out again after a while. An entry is taken out only after the sink took it.
 
 use super::bucket::BUCKETS;
-use super::estate::owe;
+use super::turns::Turns;
 use crate::cluster::owed::{Owed, PAUSES, Sink};
 use crate::cluster::redis::connect::Purpose;
 use crate::cluster::redis::core::Core;
@@ -13,8 +13,8 @@ use crate::cluster::redis::wire::{Command, Fault};
 use crate::model::Name;
 use fred::types::Value;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use std::collections::{BTreeSet, HashMap};
+use futures_util::stream::{self, FuturesUnordered};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,17 +30,26 @@ const REST: Duration = Duration::from_secs(5);
 /// Entries handed out at once.
 const MOST_ENTRIES: usize = 16;
 
-/// How often a close is offered before it goes behind all others of its bucket.
-const ATTEMPTS: u32 = 3;
-
-/// Buckets that are delivered from at once: as many deliveries are in flight.
-const MOST_BUCKETS: usize = 16;
+/// Closes of one bucket that are offered at once. With all buckets that have their turn it is more than an application has under way
+/// by default, so that the application's own limit decides.
+const CLOSES_AT_ONCE: usize = 4;
 
 /// The consumer group. All nodes are one consumer in it: a name for each would be left behind by each life.
 const GROUP: &str = "carillon";
 
 /// That consumer.
 const CONSUMER: &str = "node";
+
+/// What came of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// The sink took it, or nobody ever will.
+    Taken,
+    /// The sink did not take it.
+    Refused,
+    /// Its time was over.
+    Left,
+}
 
 /// What a bucket had.
 pub(super) struct Handed {
@@ -64,6 +73,13 @@ pub(super) fn next(keys: &Keys, bucket: usize, registration: &str, again_after: 
 /// Takes out what was delivered.
 pub(super) fn taken(keys: &Keys, bucket: usize, ids: &[String]) -> Command {
     let mut command = Command::script(&scripts::TAKEN, &[keys.out(bucket)]).arg(GROUP);
+    ids.iter().for_each(|id| command.push(id.as_str()));
+    command
+}
+
+/// Puts what was refused behind everything else in its bucket.
+pub(super) fn again(keys: &Keys, bucket: usize, ids: &[String]) -> Command {
+    let mut command = Command::script(&scripts::AGAIN, &[keys.out(bucket)]).arg(GROUP);
     ids.iter().for_each(|id| command.push(id.as_str()));
     command
 }
@@ -114,37 +130,26 @@ impl Core {
         let leaving = self.owed.leaving.subscribe();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut waiting: BTreeSet<usize> = BTreeSet::new();
-        let mut busy: BTreeSet<usize> = BTreeSet::new();
-        let mut resting: HashMap<usize, Instant> = HashMap::new();
+        let mut turns = Turns::default();
         let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
                 Some(ended) = under_way.next() => {
                     let (bucket, delivered): (usize, bool) = ended;
-                    busy.remove(&bucket);
-                    if !delivered {
-                        resting.insert(bucket, Instant::now() + REST);
-                    }
+                    turns.ended(bucket, (!delivered).then(|| Instant::now() + REST));
                 }
                 () = self.owed.rung.notified() => {
                     let ringing = self.owed.ringing.swap(0, Ordering::Relaxed);
-                    waiting.extend((0..BUCKETS).filter(|bucket| ringing & (1 << bucket) != 0));
+                    turns.ask((0..BUCKETS).filter(|bucket| ringing & (1 << bucket) != 0), Instant::now());
                 }
-                _ = looks.tick() => waiting.extend(0..BUCKETS),
+                _ = looks.tick() => turns.ask(0..BUCKETS, Instant::now()),
             }
-            resting.retain(|_, until| *until > Instant::now());
-            waiting.retain(|bucket| !resting.contains_key(bucket));
             if *leaving.borrow() {
-                waiting.clear();
+                turns.dismiss();
             }
-            self.owed.in_hand.send_replace(busy.len());
-            while busy.len() < MOST_BUCKETS
-                && let Some(bucket) = waiting.iter().copied().find(|bucket| !busy.contains(bucket))
-            {
-                waiting.remove(&bucket);
-                busy.insert(bucket);
-                self.owed.in_hand.send_replace(busy.len());
+            self.owed.in_hand.send_replace(turns.busy());
+            while let Some(bucket) = turns.next() {
+                self.owed.in_hand.send_replace(turns.busy());
                 under_way.push(self.deliver_from(bucket, &*sink));
             }
         }
@@ -166,7 +171,7 @@ impl Core {
         }
     }
 
-    /// Whether all that was handed out was delivered; `None` where there was nothing.
+    /// Whether it is worth to go on at once; `None` where there was nothing.
     async fn deliver_some(&self, bucket: usize, sink: &dyn Sink) -> Result<Option<bool>, Fault> {
         // Two thirds of the time after which another node may have them; the rest is for the ways to Redis.
         let deadline = Instant::now() + self.config.redeliver_after * 2 / 3;
@@ -183,73 +188,99 @@ impl Core {
         if entries.is_empty() {
             return Ok(None);
         }
-        let (mut done, mut again) = (Vec::new(), Vec::new());
-        for (id, owed) in &entries {
-            let Some(owed) = owed else {
-                self.owed.owing.metrics.give_up(1, "it can't be read: of another version or program");
-                done.push(id.clone());
-                continue;
-            };
-            let attempts = match owed {
-                Owed::Occupied { .. } | Owed::Vacated { .. } => None,
-                Owed::Closed { .. } if again.is_empty() => Some(ATTEMPTS),
-                // One that failed is its own fault, or its receiver's, which will be the same with this one.
-                Owed::Closed { .. } => Some(1),
-            };
-            if self.deliver(owed, sink, deadline, attempts).await {
-                self.owed.owing.metrics.taken(owed);
-            } else if let Owed::Closed { connection, node, details, found } = owed
-                && Instant::now() < deadline
-                && !*self.owed.leaving.borrow()
-            {
-                // It goes to the end: nothing is ordered by it, and nothing shall wait for it.
-                let close = (*connection, &**details, Some(*found));
-                again.push(owe(&self.keys, bucket, &node.to_string(), std::iter::once(close)));
-            } else {
-                break;
+        let (mut changes, mut closes) = (Vec::new(), Vec::new());
+        for (at, (_, owed)) in entries.iter().enumerate() {
+            match owed {
+                Some(Owed::Closed { .. }) => closes.push(at),
+                Some(Owed::Occupied { .. } | Owed::Vacated { .. }) => changes.push(at),
+                None => self.owed.owing.metrics.give_up(1, "it can't be read: of another version or program"),
             }
-            done.push(id.clone());
         }
-        for owe in &again {
-            let given_up = self.lanes.run(owe, Purpose::Events).await?.as_u64().unwrap_or(0);
-            self.owed.owing.metrics.give_up(given_up, "more waited than fits");
+        let entries = &entries;
+        let offer = |at: usize| async move {
+            let fate = match &entries[at].1 {
+                Some(owed) => self.offer(owed, sink, deadline).await,
+                None => Fate::Taken,
+            };
+            (at, fate)
+        };
+        let of_closes = stream::iter(closes.into_iter().map(offer)).buffer_unordered(CLOSES_AT_ONCE);
+        let (of_changes, of_closes) = tokio::join!(
+            self.deliver_in_order(entries, changes, sink, deadline),
+            of_closes.collect::<Vec<(usize, Fate)>>(),
+        );
+        let mut fates = vec![Fate::Taken; entries.len()];
+        of_changes.into_iter().chain(of_closes).for_each(|(at, fate)| fates[at] = fate);
+        let ids = |wanted: Fate| -> Vec<String> {
+            entries.iter().zip(&fates).filter(|(_, fate)| **fate == wanted).map(|((id, _), _)| id.clone()).collect()
+        };
+        let [done, refused, left] = [Fate::Taken, Fate::Refused, Fate::Left].map(ids);
+        for (ids, command) in [
+            (&done, taken(&self.keys, bucket, &done)),
+            (&refused, again(&self.keys, bucket, &refused)),
+            (&left, back(&self.keys, bucket, &left, self.config.redeliver_after)),
+        ] {
+            if !ids.is_empty() {
+                self.lanes.run(&command, Purpose::Events).await?;
+            }
         }
-        if !done.is_empty() {
-            self.lanes.run(&taken(&self.keys, bucket, &done), Purpose::Events).await?;
-        }
-        let left: Vec<String> = entries.into_iter().skip(done.len()).map(|(id, _)| id).collect();
-        if !left.is_empty() {
-            self.lanes.run(&back(&self.keys, bucket, &left, self.config.redeliver_after), Purpose::Events).await?;
-        }
-        Ok(Some(left.is_empty() && again.is_empty()))
+        // Where some closes are refused and others not, it is not the receiver that has to be waited for.
+        Ok(Some(left.is_empty() && (refused.is_empty() || !done.is_empty())))
     }
 
-    /// Whether the sink took it in time, and within so many attempts.
-    async fn deliver(&self, owed: &Owed, sink: &dyn Sink, deadline: Instant, attempts: Option<u32>) -> bool {
+    /// Delivers those at these places one after the other, each until it is taken; what is behind one that isn't is left with it.
+    async fn deliver_in_order(
+        &self,
+        entries: &[(String, Option<Owed>)],
+        places: Vec<usize>,
+        sink: &dyn Sink,
+        deadline: Instant,
+    ) -> Vec<(usize, Fate)> {
+        let mut fate = Fate::Taken;
+        let mut fates = Vec::with_capacity(places.len());
+        for at in places {
+            if fate == Fate::Taken
+                && let Some(owed) = &entries[at].1
+                && !self.deliver(owed, sink, deadline).await
+            {
+                tracing::debug!(id = owed.id(), "an event was not taken in time; it is handed out again");
+                fate = Fate::Left;
+            }
+            fates.push((at, fate));
+        }
+        fates
+    }
+
+    /// Whether the sink took it in time.
+    async fn deliver(&self, owed: &Owed, sink: &dyn Sink, deadline: Instant) -> bool {
         let mut pause = PAUSES.0;
         let mut leaving = self.owed.leaving.subscribe();
-        let mut left = attempts.unwrap_or(u32::MAX);
-        while Instant::now() < deadline && !*leaving.borrow() {
-            match timeout_at(deadline, sink.deliver(owed)).await {
-                Ok(Ok(())) => return true,
-                Ok(Err(why)) => {
-                    tracing::debug!(%why, id = owed.id(), "an event was not taken; trying again");
-                    self.owed.owing.metrics.refused.inc();
-                }
-                Err(_) => {
-                    self.owed.owing.metrics.refused.inc();
-                    break;
-                }
-            }
-            left -= 1;
-            if left == 0 {
-                break;
+        loop {
+            match self.offer(owed, sink, deadline).await {
+                Fate::Taken => return true,
+                Fate::Refused => {}
+                Fate::Left => return false,
             }
             // Until the pause or the time is over, or the node leaves.
             let _ = timeout_at(deadline.min(Instant::now() + pause), leaving.wait_for(|leaving| *leaving)).await;
             pause = (pause * 2).min(PAUSES.1);
         }
-        tracing::debug!(id = owed.id(), "an event was not taken in time; it is handed out again");
-        false
+    }
+
+    /// What comes of one attempt; none is made where the time is over or the node leaves.
+    async fn offer(&self, owed: &Owed, sink: &dyn Sink, deadline: Instant) -> Fate {
+        if Instant::now() >= deadline || *self.owed.leaving.borrow() {
+            return Fate::Left;
+        }
+        match timeout_at(deadline, sink.deliver(owed)).await {
+            Ok(Ok(())) => {
+                self.owed.owing.metrics.taken(owed);
+                return Fate::Taken;
+            }
+            Ok(Err(why)) => tracing::debug!(%why, id = owed.id(), "an event was not taken; it is offered again"),
+            Err(_) => tracing::debug!(id = owed.id(), "an event was not taken in time; it is offered again"),
+        }
+        self.owed.owing.metrics.refused.inc();
+        Fate::Refused
     }
 }

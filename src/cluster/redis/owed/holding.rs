@@ -2,7 +2,7 @@
 
 use super::bucket::BUCKETS;
 use super::table::{Call, Operation, Went};
-use super::{MOST_WAITING, YOUTH};
+use super::{MOST_WAITING, YOUTH, told};
 use crate::cluster::redis::connect::Purpose;
 use crate::cluster::redis::core::Core;
 use crate::cluster::redis::keys::Keys;
@@ -27,8 +27,8 @@ pub(super) struct Answer {
 }
 
 impl Call {
-    /// The script for it.
-    pub(super) fn command(&self, keys: &Keys, youth: Duration) -> Command {
+    /// The script for it; the events that are to be told as [`told`] has them.
+    pub(super) fn command(&self, keys: &Keys, youth: Duration, told: &'static str) -> Command {
         let channels = self.operations.iter().map(|(_, name)| name.as_str());
         let mut command = Command::script(&scripts::OCCUPY, &keys.of_channels(self.bucket, channels))
             .arg(self.registration.to_string())
@@ -36,7 +36,8 @@ impl Call {
             .arg(self.acknowledged.to_string())
             .arg(self.born.as_str())
             .arg(youth.as_millis() as i64)
-            .arg(MOST_WAITING as i64);
+            .arg(MOST_WAITING as i64)
+            .arg(told);
         for (operation, name) in &self.operations {
             command.push(match operation {
                 Operation::Hold => "+",
@@ -97,7 +98,7 @@ impl Core {
     }
 
     async fn hold(&self, call: Call) {
-        let command = call.command(&self.keys, YOUTH);
+        let command = call.command(&self.keys, YOUTH, told(self.owed.events));
         let answer = self.lanes.run(&command, Purpose::Events).await;
         let (went, born) = match answer.and_then(|answer| Answer::parse(&answer)) {
             Ok(answer) => {

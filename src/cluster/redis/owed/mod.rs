@@ -6,6 +6,7 @@
 //! | [`holding`] | the calls by which it holds channels and lets them go |
 //! | [`estate`] | what a dead registration leaves: channels to let go, closes to tell |
 //! | [`delivery`] | from Redis to the sink, a bucket's events in order, by one node at a time |
+//! | [`turns`] | which buckets it is done from next |
 //! | [`bucket`] | which of 64 buckets something is in |
 //!
 //! # How a change is decided once
@@ -16,6 +17,18 @@
 //! (`holding`), written before it holds and struck off after it let go; so whoever reaps it knows what to let go for it. First
 //! the reaper enters it in each bucket's `dead`, after which no call of it is carried out, however late it comes. A node that
 //! registers anew holds its channels with the new registration before the old one is reaped: the reaper waits for it.
+//!
+//! # Who tells of an end
+//!
+//! A node tells the ends of its own connections, and keeps what it has not told yet among its registration's keys. Of a dead
+//! registration a reaper puts both into `out`: what was not told, and what was open. Not where its node has a newer one, which was
+//! written from all that the node still had to tell.
+//!
+//! A node that was only taken for dead may come back with connections whose ends are told. So the reaper first notes that the
+//! node's life is over, then looks whether the node is coming back; and the node first announces its new registration, then looks
+//! whether its life is noted as over. One of the two sees the other: the reaper waits, or the node closes those connections.
+//!
+//! Closes wait among the dead registration's keys for as long as a bucket is half full: none is given up for another.
 //!
 //! # When Redis has lost its data
 //!
@@ -35,9 +48,10 @@ mod model;
 mod table;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use super::keys::Registration;
-use crate::cluster::owed::Owing;
+use crate::cluster::owed::{ChannelEvents, Owing};
 use crate::hub::{Change, Snapshot};
 use crate::model::Name;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +61,7 @@ use table::Table;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-pub(super) use estate::{ORDINAL, Reaped};
+pub(super) use estate::{DIED, ORDINAL, Reaped};
 
 /// How long a bucket is young that Redis has just come to: by then every node that was there before has registered again.
 const YOUTH: Duration = Duration::from_secs(3);
@@ -56,6 +70,9 @@ const YOUTH: Duration = Duration::from_secs(3);
 /// usual, 64 times as much takes some forty megabytes of Redis.
 const MOST_WAITING: usize = 2048;
 
+/// With so much in a bucket the closes of a dead registration wait where they are.
+const MOST_BEFORE_CLOSES: usize = MOST_WAITING / 2;
+
 /// How long the deliveries may take that are under way when the node leaves.
 const LAST_DELIVERIES: Duration = Duration::from_secs(2);
 
@@ -63,11 +80,21 @@ const LAST_DELIVERIES: Duration = Duration::from_secs(2);
 /// before it hung.
 const REMEMBER_DEAD: Duration = Duration::from_secs(3600);
 
+/// The names of the events, as scripts take them: with blanks around each.
+const fn told(events: ChannelEvents) -> &'static str {
+    match (events.occupied, events.vacated) {
+        (true, true) => " occupied vacated ",
+        (true, false) => " occupied ",
+        (false, true) => " vacated ",
+        (false, false) => "",
+    }
+}
+
 /// What the parts share.
 pub(super) struct Owed {
     pub(super) owing: Owing,
-    /// Somebody is told of channels; else it is closes alone.
-    channels: bool,
+    /// Which changes of channels somebody is told of; with none it is closes alone.
+    events: ChannelEvents,
     table: Mutex<Table>,
     /// There are calls to be made.
     changed: Notify,
@@ -83,7 +110,7 @@ pub(super) struct Owed {
 impl Owed {
     pub(super) fn new(owing: Owing) -> Self {
         Self {
-            channels: owing.tells_channels(),
+            events: owing.channel_events(),
             owing,
             table: Mutex::new(Table::new()),
             changed: Notify::new(),
@@ -122,7 +149,7 @@ impl Owed {
 
     /// The fact by which a reaper knows that a registration has something to leave.
     pub(super) fn fact(&self) -> Option<(&'static str, &'static str)> {
-        self.is_on().then_some((estate::OWING, "1"))
+        self.is_on().then_some((estate::OWING, told(self.events)))
     }
 
     /// How far the registration's channels are held, among the node's figures.
@@ -132,7 +159,7 @@ impl Owed {
 
     /// A new registration is written from a snapshot: the channels that its list must have.
     pub(super) fn begin(&self, snapshot: &Snapshot) -> Vec<Name> {
-        match (self.is_on(), self.channels) {
+        match (self.is_on(), self.events.any()) {
             (true, true) => self.table().begin(snapshot),
             // What was held before, by a configuration that wanted it, is let go by whoever reaps it.
             (true, false) => self.table().begin(&Snapshot::default()),
@@ -150,12 +177,12 @@ impl Owed {
 
     /// The channels that its list must have when these changes are written.
     pub(super) fn to_list(&self, changes: &[Change]) -> Vec<Name> {
-        if self.channels { Table::to_list(changes) } else { Vec::new() }
+        if self.events.any() { Table::to_list(changes) } else { Vec::new() }
     }
 
     /// The changes are written.
     pub(super) fn follow(&self, changes: &[Change]) {
-        if self.channels {
+        if self.events.any() {
             self.table().follow(changes);
             self.changed.notify_one();
         }
@@ -163,6 +190,6 @@ impl Owed {
 
     /// Channels to be struck off its list before anything else is written; at most so many.
     pub(super) fn strike(&self, at_most: usize) -> Vec<Name> {
-        if self.channels { self.table().strike(at_most, Instant::now()) } else { Vec::new() }
+        if self.events.any() { self.table().strike(at_most, Instant::now()) } else { Vec::new() }
     }
 }

@@ -3,7 +3,8 @@
 -- KEYS: a bucket's state, calls, dead and out, then a channel's holders for each operation.
 -- ARGV: the registration, the call's number ('' for a reaper, which lets go for a dead one), the number of the last call that
 -- was acknowledged, the birth that the caller knows ('' for none), milliseconds of the bucket's youth, how much of out may
--- wait, then operation and channel, over and over: '+' hold, '=' hold again after the bucket was lost, '-' let go.
+-- wait, which events are to be told (their names with blanks around them), then operation and channel, over and over: '+' hold,
+-- '=' hold again after the bucket was lost, '-' let go.
 -- A bucket is young where Redis has just come to it, for the first time or empty: those who held before hold again, silently,
 -- and nothing else is done.
 -- Returns how it went, the birth, how many changes were decided, how many waiting entries were given up. How: 'done'; 'young':
@@ -30,16 +31,17 @@ local function decide(event, channel)
   local version = math.max(tonumber(redis.call('HGET', KEYS[1], 'version') or '0') + 1, now)
   version = string.format('%.0f', version)
   redis.call('HSET', KEYS[1], 'version', version)
+  changes = changes + 1
+  if not string.find(ARGV[7], ' ' .. event .. ' ', 1, true) then return end
   local over = redis.call('XLEN', KEYS[4]) - ARGV[6] + 1
   if over > 0 then
     redis.call('XTRIM', KEYS[4], 'MAXLEN', '=', ARGV[6] - 1)
     given_up = given_up + over
   end
   redis.call('XADD', KEYS[4], '*', 'event', event, 'channel', channel, 'version', version)
-  changes = changes + 1
 end
-for at = 7, #ARGV, 2 do
-  local operation, channel, holders = ARGV[at], ARGV[at + 1], KEYS[5 + (at - 7) / 2]
+for at = 8, #ARGV, 2 do
+  local operation, channel, holders = ARGV[at], ARGV[at + 1], KEYS[5 + (at - 8) / 2]
   if operation == '=' then
     redis.call('SADD', holders, ARGV[1])
   elseif not young and operation == '+' then
