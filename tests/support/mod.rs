@@ -1,7 +1,8 @@
 //! The harness of the end-to-end tests: real nodes, a real Redis, real sockets.
 //!
-//! - [`node`] runs the binary and holds its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
+//! - [`node`] runs the binary and holds its log, [`example`] an example; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
+//! - [`library`] runs servers in the test itself.
 //! - [`balancer`] runs nginx or haproxy in front of nodes.
 //! - [`backend`] is an application that nodes tell of connections, [`wire`] one whose every byte a test writes.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
@@ -27,8 +28,10 @@ pub mod certificates;
 pub mod device;
 pub mod events;
 pub mod eventually;
+pub mod example;
 pub mod fleet;
 pub mod http;
+pub mod library;
 pub mod node;
 pub mod php;
 pub mod prometheus;
@@ -46,6 +49,7 @@ pub use backend::Backend;
 pub use census::Census;
 pub use events::Events;
 pub use eventually::{DEADLINE, eventually};
+pub use example::Example;
 pub use fleet::Fleet;
 pub use node::Node;
 pub use redis::RedisServer;

@@ -26,11 +26,11 @@ pub fn carillon(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
 
 /// What a process has written, line by line.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+pub(super) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
     /// Takes all lines of a stream until it ends.
-    fn follow(&self, stream: impl Read + Send + 'static) {
+    pub(super) fn follow(&self, stream: impl Read + Send + 'static) {
         let lines = self.0.clone();
         thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
@@ -39,15 +39,20 @@ impl Log {
         });
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(super) fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
+}
+
+/// Kills a process should this one be killed: it waits for the end of a pipe. It has to be ended before the process is.
+pub(super) fn watchdog(child: &Child) -> Child {
+    let kill = format!("read _; kill -9 {}", child.id());
+    Command::new("sh").args(["-c", &kill]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// A node; killed when dropped.
 pub struct Node {
     child: Child,
-    /// Ends the node should this process be killed: it waits for the end of a pipe.
     watchdog: Child,
     log: Log,
     ws: Option<SocketAddr>,
@@ -81,9 +86,7 @@ impl Node {
         let log = Log::default();
         log.follow(child.stdout.take().unwrap());
         log.follow(child.stderr.take().unwrap());
-        let kill = format!("read _; kill -9 {}", child.id());
-        let watchdog =
-            Command::new("sh").args(["-c", &kill]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let watchdog = watchdog(&child);
         Self { child, watchdog, log, ws: None, http: None }
     }
 
