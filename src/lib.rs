@@ -46,12 +46,15 @@
 //!
 //! - [`Server::builder`]: ports, TLS, Redis, limits, handlers by path ([`Builder::handle`]), plain HTTP beside them, the
 //!   binary's own profiles and APIs mounted
-//! - [`Handshake`]: who wants to connect; [`Handshake::accept_with`] lets them in
+//! - [`Handshake`]: who wants to connect; [`accept`](Handshake::accept) and [`accept_with`](Handshake::accept_with) let them in,
+//!   [`refuse`](Handshake::refuse) answers with something else; [`Builder::middleware`] looks at all of them first
 //! - [`Connection`]: [`recv`](Connection::recv), [`push`](Connection::push), [`close`](Connection::close),
 //!   [`join`](Connection::join)
 //! - [`Hooks`] and [`Controller`]: a program's word in the binary's own profiles
 //! - [`Handle`]: the cluster, whatever node a connection is on: [`publish`](Handle::publish) to everybody, a
 //!   [`channel`], a [`group`], a [`user`] or a connection
+//!
+//! What goes wrong is logged with [`tracing`](https://docs.rs/tracing): a program that wants to see it brings a subscriber.
 //!
 //! # What is not there
 //!
@@ -113,6 +116,11 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 mod server;
+
+/// The README's program is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[doc(inline)]
 pub use cluster::redis::RedisConfig;

@@ -5,7 +5,7 @@
 //! figures say as much about the machine.
 //!
 //! `stack` starts what is measured, `load` makes the load, `process` asks the kernel what it cost, `measure` has a file for
-//! each table, `report` prints it. `carillon-floor` is the bare loop.
+//! each table, `report` prints it. `carillon-floor` is the bare loop, `carillon-handler` a program on the library.
 
 mod clock;
 mod histogram;
@@ -52,6 +52,7 @@ fn main() -> Result<()> {
     let beside = own.parent().context("the program's own directory")?;
     let programs = Programs {
         carillon: located(options.carillon.unwrap_or_else(|| beside.join("carillon")))?,
+        handler: beside.join("carillon-handler"),
         floor: beside.join("carillon-floor"),
         redis: located(options.redis)?,
         nginx: located(options.nginx)?,

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use fastwebsockets::{Frame, OpCode, Payload};
 
 /// A close frame's reason has at most this many bytes (RFC 6455, section 5.5).
-pub const MAX_CLOSE_REASON: usize = 123;
+const MAX_CLOSE_REASON: usize = 123;
 
 /// A control frame's payload has at most this many bytes (RFC 6455, section 5.5).
 pub const MAX_CONTROL: usize = 125;
@@ -59,15 +59,17 @@ pub fn pong(payload: &[u8]) -> Bytes {
     encode(OpCode::Pong, payload)
 }
 
-/// A close frame; a reason over [`MAX_CLOSE_REASON`] bytes is cut at a character.
+/// What fits into a close frame of a reason: at most 123 bytes, cut at a character.
+pub fn close_reason(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(MAX_CLOSE_REASON)]
+}
+
+/// A close frame, with as much of the reason as [fits](close_reason).
 pub fn close(code: u16, reason: &str) -> Bytes {
-    let mut end = reason.len().min(MAX_CLOSE_REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut payload = Vec::with_capacity(2 + end);
+    let reason = close_reason(reason);
+    let mut payload = Vec::with_capacity(2 + reason.len());
     payload.extend_from_slice(&code.to_be_bytes());
-    payload.extend_from_slice(&reason.as_bytes()[..end]);
+    payload.extend_from_slice(reason.as_bytes());
     encode(OpCode::Close, &payload)
 }
 

@@ -19,6 +19,8 @@ pub struct Socket {
     heard: AtomicBool,
     /// Its session does not read just now.
     paused: AtomicBool,
+    /// It was ended in both directions.
+    shut: AtomicBool,
     /// When its client last sent a message, by the clock of whoever notes it.
     spoke: AtomicU32,
 }
@@ -31,6 +33,7 @@ impl Socket {
             tls: None,
             heard: AtomicBool::new(true),
             paused: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             spoke: AtomicU32::new(0),
         })
     }
@@ -43,6 +46,7 @@ impl Socket {
             tls,
             heard: AtomicBool::new(true),
             paused: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
             spoke: AtomicU32::new(0),
         })
     }
@@ -84,6 +88,11 @@ impl Socket {
         self.paused.load(Ordering::Relaxed)
     }
 
+    /// Whether it was [`shutdown`](Self::shutdown).
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Relaxed)
+    }
+
     /// Whether something was heard since the last call.
     pub(super) fn was_heard(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed)
@@ -123,6 +132,7 @@ impl Socket {
 
     /// Ends the stream in both directions; the session's reader wakes up with its end.
     pub fn shutdown(&self) {
+        self.shut.store(true, Ordering::Relaxed);
         // The only error is that it has ended already, which is what is wanted.
         let _ = socket2::SockRef::from(&self.stream).shutdown(Shutdown::Both);
     }

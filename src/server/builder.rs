@@ -45,6 +45,9 @@ pub enum BuildError {
     /// A controller can't have this name.
     #[error("controller {0:?} is not of the form Module.Controller")]
     Controller(String),
+    /// The HTTP APIs are [mounted](Builder::mount_api) where clients connect, at this address, and there is no token.
+    #[error("the http apis are mounted without a token, so that everybody who reaches {0} could push")]
+    OpenApi(SocketAddr),
     /// Signals can't be received.
     #[error("signals can't be received: {0}")]
     Signals(std::io::Error),
@@ -60,6 +63,7 @@ pub struct Builder {
     api: Option<ApiPort>,
     token: Option<String>,
     tls: Option<TlsConfig>,
+    trusted_proxies: Option<String>,
     idle_timeout: Duration,
     drain_delay: Duration,
     drain_period: Duration,
@@ -95,6 +99,7 @@ impl Builder {
             api: None,
             token: None,
             tls: None,
+            trusted_proxies: None,
             idle_timeout: Duration::ZERO,
             drain_delay: Duration::ZERO,
             drain_period: Duration::from_secs(20),
@@ -142,6 +147,13 @@ impl Builder {
     /// What clients and publishers may do: bytes of a message, connections, pings and so on.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whose word about a client's address counts (`X-Real-IP`, `X-Forwarded-For`): the addresses and networks (CIDR) of proxies, with
+    /// commas between them, or `none`. The default is this machine's own.
+    pub fn trusted_proxies(mut self, addresses: impl Into<String>) -> Self {
+        self.trusted_proxies = Some(addresses.into());
         self
     }
 
@@ -200,7 +212,8 @@ impl Builder {
         self.leads(prefix, Leads::Http(Arc::new(handler)))
     }
 
-    /// Requests to these paths are calls of the two HTTP APIs, as on a port of their own: see [`api`](Self::api).
+    /// Requests to these paths are calls of the two HTTP APIs, as on a port of their own: see [`api`](Self::api). Clients reach them
+    /// too, so that they need a [`token`](Self::token) unless the server listens to this machine alone.
     pub fn mount_api(self, prefix: &str) -> Self {
         self.leads(prefix, Leads::Api)
     }
@@ -270,12 +283,21 @@ impl Builder {
     /// # Errors
     /// [`BuildError`].
     pub async fn start(self) -> Result<Server, BuildError> {
+        let ws = self.listener.map(taken).transpose()?;
+        let mounts_api = self.routes.iter().any(|(_, leads)| matches!(leads, Leads::Api));
+        if mounts_api && Tokens::new(self.token.as_deref(), None).is_open() {
+            let address = ws.as_ref().map_or(Ok(self.listen), TcpListener::local_addr)?;
+            if !address.ip().is_loopback() {
+                return Err(BuildError::OpenApi(address));
+            }
+        }
         let (service, api) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
         let handle = Handle(service.clone());
         if let Some((name, _)) = self.variables.iter().find(|(name, _)| !is_variable(name)) {
             return Err(BuildError::Variable(name.clone()));
         }
-        let mut config = Config::from_variables(self.variables)?;
+        let trusted = self.trusted_proxies.map(|addresses| ("TRUSTED_PROXIES".to_owned(), addresses));
+        let mut config = Config::from_variables(self.variables.into_iter().chain(trusted))?;
         config.ws_host = self.listen.ip();
         config.ws_port = self.listen.port();
         config.shared_port = false;
@@ -325,16 +347,7 @@ impl Builder {
             let program = Program::new(told, handle.clone(), &self.registry).map_err(StartError::from)?;
             Some(Arc::new(Over(program)) as Arc<dyn Overlay>)
         };
-        let extras = Extras {
-            registry: self.registry,
-            ws: self.listener.map(taken).transpose()?,
-            http,
-            routes,
-            hooks,
-            service,
-            api,
-            ..Extras::default()
-        };
+        let extras = Extras { registry: self.registry, ws, http, routes, hooks, service, api, ..Extras::default() };
         let (orders, received) = mpsc::channel(ORDERS);
         let node = Node::start(config, extras, orders.clone()).await?;
         Ok(Server { node, handle, orders, received, signals: None })

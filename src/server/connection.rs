@@ -1,7 +1,7 @@
 //! A connection, in the hands of its handler.
 
 use super::handle::Handle;
-use super::message::{Closed, Message, PushError, RecvError};
+use super::message::{Closed, Message, PushError, RecvError, close_code};
 use super::request::Asking;
 use crate::hub::{CloseReason, Part, frame};
 use crate::model::{Audience, ConnectionId, Error, Name, Opcode};
@@ -73,7 +73,8 @@ impl Connection {
     }
 
     /// Sends a message, in order with what is published to the connection. Returns when the kernel has it, so that a client that
-    /// reads slowly slows its handler down. If the future is dropped the message is sent all the same.
+    /// reads slowly slows its handler down. If the future is dropped the message is sent all the same, unless it was still waiting
+    /// behind another one that was dropped before; never a part of it.
     ///
     /// # Errors
     /// [`PushError`]; nothing was sent then, or the connection has ended.
@@ -92,6 +93,7 @@ impl Connection {
             Message::Ping(bytes) => frame::ping_with(control(bytes)?),
             Message::Pong(bytes) => frame::pong(control(bytes)?),
         };
+        self.stream.ready().await.map_err(|_| PushError::Ended)?;
         self.stream.send(frame, Part::Whole).await.map_err(|_| PushError::Ended)
     }
 
@@ -114,6 +116,7 @@ impl Connection {
             (false, _) => Part::More,
         };
         let frame = frame::fragment(first, finish, fragment.as_bytes());
+        self.stream.ready().await.map_err(|_| PushError::Ended)?;
         self.fragments = (!finish).then_some(kind);
         self.stream.send(frame, part).await.map_err(|_| PushError::Ended)
     }
@@ -124,13 +127,13 @@ impl Connection {
     }
 
     /// Closes the connection with a close frame, and waits for a short while until that is written. Where it has ended before this
-    /// does nothing: there is never a second close frame. A reason over 123 bytes is cut at a character.
+    /// does nothing: there is never a second close frame. A reason over 123 bytes is cut at a character. What the client has sent and
+    /// nobody has received is thrown away.
     ///
     /// `code` is 1000 where the connection has fulfilled its purpose, or one of 3000 to 4999 (RFC 6455, section 7.4). One that may
     /// not be sent (1005, 1006, 1015 and those that are not defined) is sent as 1000.
     pub async fn close(&mut self, code: u16, reason: &str) {
-        let code = if fastwebsockets::CloseCode::from(code).is_allowed() { code } else { 1000 };
-        self.stream.end(code, reason).await;
+        self.stream.end(close_code(code), reason).await;
     }
 
     /// Ends the connection's stream at once, without a close frame and whatever waits to be written.
@@ -138,7 +141,8 @@ impl Connection {
         self.stream.abort();
     }
 
-    /// How the connection has ended; `None` before [`recv`](Self::recv) has said so or [`close`](Self::close) has returned.
+    /// How the connection has ended; `None` before [`recv`](Self::recv) has said so, or [`close`](Self::close) or
+    /// [`abort`](Self::abort) has returned.
     pub fn closed(&self) -> Option<Closed> {
         self.stream.ended().map(Closed::from)
     }

@@ -1,5 +1,6 @@
 //! The cluster, from a program's side.
 
+use super::message::close_code;
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Name, Push, Target};
 use crate::service::{Dialect, Service};
 use futures_util::TryStreamExt;
@@ -67,12 +68,12 @@ impl Handle {
         Ok(self.service()?.unbind(connection).await?.unwrap_or(false))
     }
 
-    /// Closes a connection; false where there is none.
+    /// Closes a connection, with a code and a reason as [`Connection::close`](super::Connection::close) does; false where there is none.
     ///
     /// # Errors
     /// As for [`join`](Self::join).
     pub async fn close(&self, connection: ConnectionId, code: u16, reason: &str) -> Result<bool, Error> {
-        self.service()?.close_with(connection, code, reason.to_owned()).await
+        self.service()?.close_with(connection, close_code(code), reason.to_owned()).await
     }
 
     /// Whether a connection is there.

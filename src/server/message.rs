@@ -3,6 +3,7 @@
 use crate::hub::End;
 use crate::model::Opcode;
 use bytes::Bytes;
+use fastwebsockets::CloseCode;
 
 /// One thing that a client sends or is sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +86,11 @@ impl From<&End> for Closed {
     fn from(end: &End) -> Self {
         Self { code: end.code, reason: end.reason.clone(), cause: end.cause.clone() }
     }
+}
+
+/// The code of a close frame that a program wants sent: 1000 in place of those that may not be (RFC 6455, section 7.4).
+pub(super) fn close_code(wanted: u16) -> u16 {
+    if CloseCode::from(wanted).is_allowed() { wanted } else { 1000 }
 }
 
 /// Why nothing was received.

@@ -203,33 +203,22 @@ impl Session {
         let max_message = self.member.sessions().limits.max_message;
         let (mut steps, mut spoke, mut refused) = (Vec::new(), false, None);
         let hand = self.hand.as_deref();
-        let surfaced = hand.is_some_and(|hand| hand.control);
         let decoded = self.decoder.decode(bytes, max_message, |event| {
+            spoke |= matches!(event, Event::Message(_) | Event::Part);
+            if let Some(incoming) = hand.and_then(|hand| hand.takes(&event)) {
+                steps.push(Step::Hand(incoming));
+                return ControlFlow::Break(());
+            }
             match event {
-                Event::Message(message) => {
-                    spoke = true;
-                    if hand.is_some() {
-                        let payload = Bytes::copy_from_slice(message.payload);
-                        steps.push(Step::Hand(Incoming::Message(message.opcode, payload)));
-                    } else {
-                        refused = rules.message(message, &mut steps).err();
-                    }
-                }
-                Event::Part => spoke = true,
-                Event::Ping(payload) if surfaced => {
-                    steps.push(Step::Hand(Incoming::Ping(Bytes::copy_from_slice(payload))));
-                }
+                Event::Message(message) => refused = rules.message(message, &mut steps).err(),
                 Event::Ping(payload) => steps.push(Step::Send(frame::pong(payload))),
-                Event::Pong(payload) if surfaced => {
-                    steps.push(Step::Hand(Incoming::Pong(Bytes::copy_from_slice(payload))));
-                }
-                Event::Pong(_) => {}
+                Event::Pong(_) | Event::Part => {}
                 Event::Close(close) => steps.push(Step::End(Ending::by_client(close))),
             }
             match steps.last() {
-                Some(Step::Tell(_) | Step::Hand(_) | Step::End(_)) => ControlFlow::Break(()),
+                Some(Step::Tell(_) | Step::End(_)) => ControlFlow::Break(()),
                 _ if refused.is_some() => ControlFlow::Break(()),
-                Some(Step::Send(_) | Step::Document(_)) | None => ControlFlow::Continue(()),
+                Some(Step::Send(_) | Step::Document(_) | Step::Hand(_)) | None => ControlFlow::Continue(()),
             }
         });
         if spoke {
@@ -260,7 +249,7 @@ impl Session {
     async fn work(&mut self, mut work: Box<Work>) -> Turn {
         let mut frames = Vec::new();
         loop {
-            if let Some(turn) = self.take(std::mem::take(&mut work.steps), &mut frames).await {
+            if let Some(turn) = self.take(std::mem::take(&mut work.steps), &mut work.rest, &mut frames).await {
                 return turn;
             }
             if work.rest.is_empty() {
@@ -273,8 +262,9 @@ impl Session {
         self.answer(frames)
     }
 
-    /// Takes these steps, and gathers what the client gets next; what follows for the connection where it ends.
-    async fn take(&mut self, steps: Vec<Step>, frames: &mut Vec<Bytes>) -> Option<Turn> {
+    /// Takes these steps, the last ones before `rest`, and gathers what the client gets next; what follows for the connection where it
+    /// ends.
+    async fn take(&mut self, steps: Vec<Step>, rest: &mut BytesMut, frames: &mut Vec<Bytes>) -> Option<Turn> {
         let mut steps = steps.into_iter().peekable();
         while let Some(step) = steps.next() {
             match step {
@@ -291,9 +281,10 @@ impl Session {
                 }
                 Step::Hand(incoming) => {
                     self.send_now(frames).await;
-                    if let Some(hand) = &self.hand {
-                        // An error: the handler has dropped the connection, which is being closed.
-                        let _ = hand.messages.send(incoming).await;
+                    if let Some(hand) = &self.hand
+                        && let Err(incoming) = hand.pass(incoming, || self.is_over()).await
+                    {
+                        return Some(self.leave(incoming, std::mem::take(rest)));
                     }
                 }
                 Step::Tell(told) => {
@@ -316,6 +307,27 @@ impl Session {
             // An error: the connection has ended, as is found out next.
             let _ = self.member.send(joined(std::mem::take(frames))).await;
         }
+    }
+
+    /// Whether the hub has ended the connection, or found its stream broken.
+    fn is_over(&self) -> bool {
+        self.socket.is_shut() || !self.member.sessions().hub.exists(self.member.id())
+    }
+
+    /// What has to be done with a connection that is over while its handler has not received what was read of it; the handler may do
+    /// that later.
+    fn leave(&mut self, incoming: Incoming, rest: BytesMut) -> Turn {
+        if let Some(hand) = self.hand.take() {
+            let max_message = self.member.sessions().limits.max_message;
+            tokio::spawn(hand.leave(incoming, std::mem::take(&mut self.decoder), rest, max_message));
+        }
+        if self.socket.is_shut() {
+            return Turn::Lost;
+        }
+        // The close frame is the hub's, and was written before.
+        let (done, written) = oneshot::channel();
+        let _ = done.send(());
+        Turn::Ended(written)
     }
 
     /// Tells the application of a message; `None` where the connection has ended.

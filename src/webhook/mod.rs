@@ -207,10 +207,6 @@ impl Hooks for Webhook {
 
 /// A close frame's reason that fits into one, cut at a character.
 fn fitting(mut reason: String) -> String {
-    let mut end = reason.len().min(frame::MAX_CLOSE_REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    reason.truncate(end);
+    reason.truncate(frame::close_reason(&reason).len());
     reason
 }

@@ -2,11 +2,15 @@
 
 use super::DEADLINE;
 use super::http::{Answer, Http};
+use rustls::ClientConfig;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// A key for `Sec-WebSocket-Key`; the one of RFC 6455, section 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -14,8 +18,8 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// The mask of every frame; any will do (RFC 6455, section 5.3, asks browsers for random ones).
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A TCP connection.
-pub struct Raw(TcpStream);
+/// A TCP connection, perhaps with TLS on it.
+pub struct Raw<S = TcpStream>(S);
 
 impl Raw {
     /// Connects.
@@ -36,16 +40,34 @@ impl Raw {
 
     /// Connects and shakes hands for `target`; nothing but 101 will do.
     pub async fn upgraded(to: SocketAddr, target: &str) -> Self {
-        let mut raw = Self::connect(to).await;
-        raw.send(handshake(target).as_bytes()).await;
-        let head = raw.until(b"\r\n\r\n").await;
+        Self::connect(to).await.upgrade(target).await
+    }
+
+    /// Does TLS over it.
+    pub async fn tls(self, tls: Arc<ClientConfig>) -> Raw<TlsStream<TcpStream>> {
+        let to = self.0.peer_addr().unwrap();
+        Raw(TlsConnector::from(tls).connect(to.ip().into(), self.0).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// Shakes hands for `target`; nothing but 101 will do.
+    pub async fn upgrade(mut self, target: &str) -> Self {
+        self.send(handshake(target).as_bytes()).await;
+        let head = self.until(b"\r\n\r\n").await;
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
-        raw
+        self
     }
 
     /// Sends bytes; that the server has hung up already is no failure.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes).await;
+        let _ = self.0.flush().await;
+    }
+
+    /// Sends as many of these bytes as are taken, once any are. Cancel-safe.
+    pub async fn send_some(&mut self, bytes: &[u8]) -> usize {
+        self.0.write(bytes).await.unwrap()
     }
 
     /// Everything up to and with `end`.

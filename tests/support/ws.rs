@@ -176,6 +176,11 @@ impl Listener {
         self.socket.send(message).await.unwrap();
     }
 
+    /// Sends a text, if the connection has not ended.
+    pub async fn try_say(&mut self, text: &str) {
+        let _ = self.socket.send(Message::text(text)).await;
+    }
+
     /// Sends a text.
     pub async fn say(&mut self, text: &str) {
         self.send(Message::text(text)).await;

@@ -41,6 +41,14 @@ impl Node {
         Self::spawn(TempDir::new()?, command, pages, None)
     }
 
+    /// Starts a program on the library.
+    pub fn start_handler(program: &Path, pages: Pages) -> Result<Self> {
+        let addresses = (free_address()?, free_address()?);
+        let mut command = Command::new(program);
+        command.env_clear().args([addresses.0.to_string(), addresses.1.to_string()]);
+        Self::ready(TempDir::new()?, command, addresses, pages, None)
+    }
+
     /// The same with TLS on its WebSocket port and without Redis.
     pub fn start_with_tls(program: &Path, pages: Pages) -> Result<Self> {
         let directory = TempDir::new()?;
@@ -52,10 +60,20 @@ impl Node {
     }
 
     fn spawn(directory: TempDir, mut command: Command, pages: Pages, tls: Option<Arc<ClientConfig>>) -> Result<Self> {
-        let (listen, api) = (free_address()?, free_address()?);
+        let addresses @ (listen, api) = (free_address()?, free_address()?);
         command.env("LOG", "warn");
         command.env("WS_HOST", listen.ip().to_string()).env("WS_PORT", listen.port().to_string());
         command.env("HTTP_HOST", api.ip().to_string()).env("HTTP_PORT", api.port().to_string());
+        Self::ready(directory, command, addresses, pages, tls)
+    }
+
+    fn ready(
+        directory: TempDir,
+        mut command: Command,
+        (listen, api): (SocketAddr, SocketAddr),
+        pages: Pages,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self> {
         if pages == Pages::Small {
             command.env("MIMALLOC_ALLOW_THP", "0");
         }

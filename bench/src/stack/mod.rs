@@ -26,6 +26,8 @@ pub const MESSAGE_LEN: usize = 80;
 pub struct Programs {
     /// The server.
     pub carillon: PathBuf,
+    /// A program on the server's library.
+    pub handler: PathBuf,
     /// The bare loop.
     pub floor: PathBuf,
     /// Redis's server.
@@ -43,6 +45,8 @@ pub enum Kind {
     Embedded,
     /// The same, with TLS on its WebSocket port
     Tls,
+    /// A program on the library, embedded, whose handler waits for what its client says
+    Handler,
     /// One node and a Redis of its own
     Redis,
     /// nginx with nchan, for comparison
@@ -61,6 +65,7 @@ impl Kind {
             Self::Floor => floor::start(&programs.floor),
             Self::Embedded => Ok(Node::start(&programs.carillon, None, pages)?.into_server("Carillon, embedded", None)),
             Self::Tls => Ok(Node::start_with_tls(&programs.carillon, pages)?.into_server("Carillon, TLS", None)),
+            Self::Handler => Ok(Node::start_handler(&programs.handler, pages)?.into_server("library, a handler", None)),
             Self::Redis => {
                 let redis = Redis::start(&programs.redis)?;
                 let node = Node::start(&programs.carillon, Some(redis.url()), pages)?;

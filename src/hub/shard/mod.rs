@@ -333,6 +333,12 @@ impl Shard {
     /// Out of all audiences, and an end to the stream as it is.
     fn abort(&mut self, number: u32) {
         self.strike_all(number);
+        self.cut(number);
+    }
+
+    /// Ends the stream as it is, or is broken already. Whoever waits for a frame to be written hears of it now; the session's reader
+    /// finds the end and says why.
+    fn cut(&mut self, number: u32) {
         let Some(slot) = self.slots[number as usize].as_mut() else { return };
         slot.closing = true;
         if let Some(backlog) = slot.backlog.take() {

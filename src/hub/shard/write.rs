@@ -20,7 +20,11 @@ impl Shard {
     /// Writes a frame of the connection's own, as what it is of a message in fragments.
     pub(super) fn send(&mut self, number: u32, frame: Bytes, part: Part, written: oneshot::Sender<()>) {
         let Some(slot) = self.slot(number) else { return };
-        if part == Part::More && !slot.closing {
+        if slot.closing {
+            // Nothing follows a close frame; dropping `written` says so.
+            return;
+        }
+        if part == Part::More {
             slot.backlog.get_or_insert_default().hold();
         }
         self.reply(number, frame, written);
@@ -90,11 +94,7 @@ impl Shard {
                     sent = written;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    // The session's reader finds the end and says why.
-                    socket.shutdown();
-                    return;
-                }
+                Err(_) => return self.cut(number),
             }
         }
         let backlog = slot.backlog.get_or_insert_default();
@@ -151,10 +151,7 @@ impl Shard {
                     self.hub.watch_writable(self.number, slot.counter, socket.clone());
                     return;
                 }
-                Err(_) => {
-                    socket.shutdown();
-                    return;
-                }
+                Err(_) => return self.cut(number),
             }
         }
         if !backlog.is_holding() {

@@ -5,11 +5,13 @@
 //! | `routes` | which path has which handler |
 //! | `offer` | a handshake that waits for a handler's answer |
 //! | `stream` | a connection in a handler's hands |
+//! | `hand` | from the session into a handler's hands |
 //! | `run` | a handler at work, and what becomes of connections that it has dropped |
 //!
 //! The engine is the one that all connections have: the session's reader decodes, and hands messages over here instead of giving
 //! them a meaning; the hub writes.
 
+mod hand;
 mod offer;
 mod routes;
 mod run;
@@ -24,9 +26,9 @@ pub use stream::{Gone, Incoming, Stream};
 
 pub(crate) use run::panic_text;
 
+pub(super) use hand::Hand;
 pub(super) use offer::offer;
 pub(super) use routes::{Route, WebSocket};
-pub(super) use stream::Hand;
 
 /// What came of serving a connection. An error closes it with 1011 where it is still open, and is logged.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;

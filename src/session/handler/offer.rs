@@ -1,7 +1,8 @@
 //! A handshake that waits for a handler's answer.
 
+use super::hand::Hand;
 use super::run::{Dropped, run};
-use super::stream::{Hand, Incoming, Stream, WAITING};
+use super::stream::{Incoming, Stream, WAITING};
 use super::{Handler, Outcome};
 use crate::auth::Claims;
 use crate::hub::{Opening, Watch};
@@ -168,7 +169,7 @@ impl Offer {
             return Err(NotAccepted::Gone);
         }
         let (messages, received) = mpsc::channel::<Incoming>(WAITING);
-        let hand = Hand { messages, control: control_frames };
+        let hand = Hand::new(messages, control_frames);
         tokio::spawn(reader::run(member, upgrade, Some(Box::new(hand))));
         let dropped = dropped.ok_or(NotAccepted::Gone)?;
         Ok(Stream::new(sessions, id, received, end, dropped))

@@ -71,7 +71,18 @@ pub(super) async fn run(handler: Arc<dyn Handler>, offer: Offer) {
     let dropped = Dropped::new();
     let path = offer.asked().head.uri.path().to_owned();
     let number = dropped.handler;
-    let mut serving = handler.handle(offer.of(dropped.clone()));
+    let offer = offer.of(dropped.clone());
+    let begun = catch_unwind(AssertUnwindSafe(|| {
+        let _word = Word::give(number);
+        handler.handle(offer)
+    }));
+    let mut serving = match begun {
+        Ok(serving) => serving,
+        Err(panic) => {
+            dropped.close(true);
+            return tell(Err(panic), &path);
+        }
+    };
     let outcome = poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let _word = Word::give(number);

@@ -17,13 +17,6 @@ pub(super) const WAITING: usize = 1;
 /// How long the close frame may take to be written that a handler sends.
 const LAST_FRAME: Duration = Duration::from_secs(2);
 
-/// Where a connection's messages go that a handler has.
-pub(in crate::session) struct Hand {
-    pub(in crate::session) messages: mpsc::Sender<Incoming>,
-    /// Whether the handler gets control frames too, and answers pings.
-    pub(in crate::session) control: bool,
-}
-
 /// Something that a client has sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Incoming {
@@ -49,6 +42,8 @@ pub struct Stream {
     end: Result<End, oneshot::Receiver<End>>,
     /// It was ended from here.
     over: bool,
+    /// A frame that is perhaps not with the kernel yet.
+    sending: Option<oneshot::Receiver<()>>,
     dropped: Arc<Dropped>,
 }
 
@@ -76,7 +71,7 @@ impl Stream {
         end: oneshot::Receiver<End>,
         dropped: Arc<Dropped>,
     ) -> Self {
-        Self { sessions, id, messages, end: Err(end), over: false, dropped }
+        Self { sessions, id, messages, end: Err(end), over: false, sending: None, dropped }
     }
 
     /// Its id.
@@ -108,38 +103,65 @@ impl Stream {
         }
     }
 
-    /// How it has ended, once [`recv`](Self::recv) has returned `None`, or [`end`](Self::end) has returned.
+    /// How it has ended, once [`recv`](Self::recv) has returned `None`, or [`end`](Self::end) or [`abort`](Self::abort) has returned.
     pub fn ended(&self) -> Option<&End> {
         self.end.as_ref().ok()
     }
 
-    /// Sends a frame, in order with what is pushed to the connection. Returns when the kernel has it.
-    pub async fn send(&self, frame: Bytes, part: Part) -> Result<(), Gone> {
+    /// Waits until the frame before is with the kernel, if whoever sent it has not: one at a time waits in memory.
+    pub async fn ready(&mut self) -> Result<(), Gone> {
         if self.over {
             return Err(Gone);
         }
-        self.sessions.hub.send_part(self.id, frame, part).await.map_err(|_| Gone)
+        if let Some(sending) = &mut self.sending {
+            let sent = sending.await;
+            self.sending = None;
+            sent.map_err(|_| Gone)?;
+        }
+        Ok(())
     }
 
-    /// Closes it with a close frame, if it hasn't ended yet, and waits for a short while until that is with the kernel.
+    /// Sends a frame, in order with what is pushed to the connection, once it is [`ready`](Self::ready). Returns when the kernel
+    /// has it.
+    pub async fn send(&mut self, frame: Bytes, part: Part) -> Result<(), Gone> {
+        self.sending = Some(self.sessions.hub.send_part(self.id, frame, part));
+        self.ready().await
+    }
+
+    /// Closes it with a close frame, if it hasn't ended yet, and waits for a short while until that is with the kernel. What the
+    /// client has sent and nobody has received is thrown away.
     pub async fn end(&mut self, code: u16, reason: &str) {
-        if std::mem::replace(&mut self.over, true) || self.messages.is_closed() {
+        if std::mem::replace(&mut self.over, true) {
             return;
         }
+        // The session waits no more for a place for its next message, and hears the client's own close frame.
+        self.messages.close();
+        let reason = frame::close_reason(reason);
         self.sessions.hub.announce_end(self.id, code, reason);
         let written = self.sessions.hub.end(self.id, frame::close(code, reason), CloseReason::Api);
-        // Over the time: the client doesn't read. The hub ends the stream by itself then.
-        let _ = timeout(LAST_FRAME, written).await;
-        if self.end.is_err() {
-            let cause = CloseReason::Api.as_str().to_owned();
-            self.end = Ok(End { code, reason: reason.to_owned(), cause, at: 0 });
+        if let Ok(Err(_)) = timeout(LAST_FRAME, written).await {
+            // It had ended before, or while this was written: the session says how.
+            let _ = timeout(LAST_FRAME, self.learn_end()).await;
         }
+        // Over the time: the client doesn't read. The hub ends the stream by itself then.
+        self.note_end(code, reason);
     }
 
     /// Ends its stream at once, without a close frame.
     pub fn abort(&mut self) {
         if !std::mem::replace(&mut self.over, true) {
+            self.messages.close();
             self.sessions.hub.abort(self.id);
+            self.note_end(End::NO_FRAME, "");
+        }
+    }
+
+    /// How it has ended: as the session says, or else so, from here.
+    fn note_end(&mut self, code: u16, reason: &str) {
+        if let Err(told) = &mut self.end {
+            let cause = CloseReason::Api.as_str().to_owned();
+            let end = told.try_recv().unwrap_or_else(|_| End { code, reason: reason.to_owned(), cause, at: 0 });
+            self.end = Ok(end);
         }
     }
 
