@@ -50,6 +50,7 @@
 //!   [`refuse`](Handshake::refuse) answers with something else; [`Builder::middleware`] looks at all of them first
 //! - [`Connection`]: [`recv`](Connection::recv), [`push`](Connection::push), [`close`](Connection::close),
 //!   [`join`](Connection::join)
+//! - [`Hooks`] and [`Controller`]: a program's word in the binary's own profiles
 //! - [`Handle`]: the cluster, whatever node a connection is on: [`publish`](Handle::publish) to everybody, a
 //!   [`channel`], a [`group`], a [`user`] or a connection
 //!
@@ -80,15 +81,15 @@
 //! | `config` | the environment as values, all faults at once; the only reader of the environment |
 //! | `tls` | the certificate of the node's own ports, and its exchange |
 //! | `log` | how log lines look, and their level |
-//! | `server` | the same for programs that embed it: builder, connections, handlers, the cluster |
+//! | `server` | the same for programs that embed it: builder, connections, handlers, hooks and controllers, the cluster |
 //! | `node` | puts a node together, runs it, drains it, reloads it |
 //! | `cli`, `client` | the command line: its words, and the commands that are clients of a running node |
 //! | `daemon` | a node in the background: starting it, its pid file; what a process tells a service manager |
 //!
 //! Dependencies point one way: `model` ← `hub` ← `cluster` ← `service` ← `api`, and `session` beside `service`; `query`,
-//! `auth`, `peer`, `operator` and `tls` are below both; `webhook` keeps `session`'s contract of hooks over `service`; `config` knows
-//! the types it fills, `node` knows them all, and nobody knows `node` but `server`, which the binary is
-//! a user of like any other program.
+//! `auth`, `peer`, `operator` and `tls` are below both; `webhook` and, for programs, `server` keep `session`'s contract of hooks over
+//! `service`; `config` knows the types it fills, `node` knows them all, and nobody knows `node` but `server`, which the binary is a
+//! user of like any other program.
 //!
 //! # A push
 //!
@@ -133,13 +134,16 @@ pub use model::{
 pub use node::StartError;
 #[doc(inline)]
 pub use server::{
-    Accept, Asking, BodyError, BuildError, Builder, Closed, Connection, Handle, Handler, Handshake, HttpHandler,
-    Message, Middleware, Next, NotAccepted, Outcome, Profile, PushError, RecvError, Request, Response, Server, channel,
-    group, user,
+    Accept, Asking, BodyError, BuildError, Builder, Call, Called, Client, Closed, Connection, Controller, Entry,
+    Handle, Handler, Handshake, Heard, Hooks, HttpHandler, Message, Middleware, Next, NotAccepted, Outcome, Profile,
+    PushError, RecvError, Reply, Request, Response, Server, Wanted, channel, close_key, group, user,
 };
 
 /// The types of HTTP that [`Response`], [`Asking`] and [`Request`] are made of.
 pub use hyper::{HeaderMap, StatusCode, header, http};
+
+/// What implementations of [`Hooks`] and [`Controller`] are written with.
+pub use async_trait::async_trait;
 
 // What follows is the binary, and what its tests look into. It may change with every version.
 mod accept;

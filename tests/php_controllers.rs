@@ -232,9 +232,9 @@ async fn what_was_signed_long_ago_or_by_nobody_is_refused() {
     }
 }
 
-/// The README's example of a webhook, as a file.
+/// The documentation's example of a webhook, as a file.
 fn readme_example(directory: &TempDir) -> PathBuf {
-    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let readme = fs::read_to_string(Path::new(ROOT).join("docs/webhooks.md")).unwrap();
     let mut scripts = readme.split("```php\n").skip(1).filter_map(|rest| rest.split("```").next());
     let script =
         scripts.find(|script| script.contains("CARILLON_SIGNATURE")).expect("there is an example of a webhook");

@@ -381,9 +381,9 @@ async fn a_fault_in_the_rule_for_all_profiles_is_one_where_each_has_its_own() {
     assert!(finished.code == 2 && finished.stderr.contains("AUTH_REQUIRED=\"perhaps\""), "{}", finished.stderr);
 }
 
-/// The README's example in PHP, as it stands there.
+/// The documentation's example in PHP, as it stands there.
 fn example() -> String {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/signing-in.md")).unwrap();
     let (_, after) = readme.split_once("<!-- sign-in:begin -->\n```php\n").expect("the example begins");
     after.split_once("```\n<!-- sign-in:end -->").expect("the example ends").0.to_owned()
 }

@@ -119,7 +119,7 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
 }
 
 /// A text, or a whole number as one.
-fn text(value: &Value) -> Option<String> {
+pub(crate) fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) if !number.is_f64() => Some(number.to_string()),

@@ -21,6 +21,7 @@ mod rejection;
 mod triple_des;
 
 pub use bearer::bearer;
+pub(crate) use claims::text;
 pub use claims::{Claims, Times};
 pub use jwt::JwtRules;
 pub use keys::{JwtKey, KeyError};

@@ -37,6 +37,7 @@ use webhook::RawWebhook;
 pub use locale::locale;
 pub use parse::Faults;
 pub use supervisor::notify_socket;
+pub(crate) use variables::names;
 pub use variables::{VARIABLES, Variable, table};
 
 /// How log lines look.

@@ -26,7 +26,7 @@ pub(super) fn of_profile(name: &str, profile: Profile) -> String {
 }
 
 /// The names of all variables that a node reads, those of single profiles too.
-pub(super) fn names() -> impl Iterator<Item = String> {
+pub(crate) fn names() -> impl Iterator<Item = String> {
     let of_profiles = OF_PROFILES.iter().flat_map(|name| Profile::ALL.map(|profile| of_profile(name, profile)));
     VARIABLES.iter().map(|variable| variable.name.to_owned()).chain(of_profiles)
 }

@@ -28,8 +28,8 @@ impl Node {
         while (self.hub.held() > 0 || self.sessions.count() > 0) && Instant::now() < last_bytes {
             sleep(DRAIN_SLICE / 10).await;
         }
-        if let (Some(webhook), Some(config)) = (&self.webhook, &self.config.webhook) {
-            webhook.drain(config.timeout).await;
+        if let Some(hooks) = &self.hooks {
+            hooks.drain().await;
         }
         self.cluster.leave().await;
         self.http_closed.send_replace(true);

@@ -13,7 +13,7 @@ mod reload;
 mod start;
 
 use crate::api::{Api, CorsOrigins, Secrets};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Sink};
 use crate::config::{Config, Faults};
 use crate::hub::Hub;
 use crate::log::LogLevel;
@@ -26,9 +26,10 @@ use crate::session::hooks::Hooks;
 use crate::session::origins::AllowedOrigins;
 use crate::session::sign_in::SignIn;
 use crate::tls::Certificate;
-use crate::webhook::{Secret, Webhook};
+use crate::webhook::Secret;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -50,16 +51,25 @@ pub struct Extras {
     pub http: HttpPort,
     /// Which path leads to which of the program's handlers.
     pub routes: Routes,
-    /// The program's own hooks, made from those of the webhook, if there are such.
-    pub hooks: Option<HooksOver>,
+    /// The program's own hooks.
+    pub hooks: Option<Arc<dyn Overlay>>,
     /// Where the node puts what a program may call while it runs, before the first client comes.
     pub service: Arc<OnceLock<Arc<Service>>>,
     /// The same with its HTTP interfaces.
     pub api: Arc<OnceLock<Arc<Api>>>,
 }
 
-/// Makes hooks that stand before the webhook's.
-pub type HooksOver = Box<dyn FnOnce(Option<Arc<dyn Hooks>>) -> Arc<dyn Hooks> + Send>;
+/// Hooks of a program's own, which stand before the webhook's.
+pub trait Overlay: Send + Sync {
+    /// Who is told of what the cluster owes: them, and the webhook, if there is one.
+    fn sink(&self, webhook: Option<Arc<dyn Sink>>) -> Arc<dyn Sink>;
+
+    /// They themselves, over the webhook's, if there is one. Called once, before the first client comes.
+    fn over(&self, webhook: Option<Arc<dyn Hooks>>) -> Arc<dyn Hooks>;
+
+    /// How long it may take until one of them has taken something.
+    fn patience(&self) -> Duration;
+}
 
 /// How backends connect.
 #[derive(Default)]
@@ -92,7 +102,8 @@ pub struct Node {
     allowed_origins: watch::Sender<AllowedOrigins>,
     cors_origins: watch::Sender<CorsOrigins>,
     webhook_secret: watch::Sender<Option<Secret>>,
-    webhook: Option<Arc<Webhook>>,
+    /// Whoever is told of connections.
+    hooks: Option<Arc<dyn Hooks>>,
     sessions: Arc<Sessions>,
     certificate: Option<Arc<Certificate>>,
     last_reload: LastReload,

@@ -28,8 +28,17 @@ impl Node {
     /// Opens the ports and joins the cluster. With Redis away this returns as well: the node says over HTTP that it is
     /// not ready, and goes on trying. `orders` is the other end of what [`run`](Self::run) gets.
     pub async fn start(config: Config, extras: Extras, orders: mpsc::Sender<Order>) -> Result<Self, StartError> {
-        let Extras { log, configuration, registry, ws, http, routes, hooks, service: service_there, api: api_there } =
-            extras;
+        let Extras {
+            log,
+            configuration,
+            registry,
+            ws,
+            http,
+            routes,
+            hooks: overlay,
+            service: service_there,
+            api: api_there,
+        } = extras;
         let limits = Arc::new(config.limits.clone());
         let hub = Hub::start(limits.clone(), config.gap.clone(), config.shards, &registry)?;
 
@@ -82,11 +91,17 @@ impl Node {
             },
         };
         let owed = config.webhook.as_ref().map(|webhook| OwedSink::new(webhook.channel_events));
-        let owing = Owing::new(owed.clone().map(|owed| owed as Arc<dyn Sink>), &registry)?;
+        let webhook_sink = owed.clone().map(|owed| owed as Arc<dyn Sink>);
+        let sink = match &overlay {
+            Some(overlay) => Some(overlay.sink(webhook_sink)),
+            None => webhook_sink,
+        };
+        let owing = Owing::new(sink, &registry)?;
         let cluster: Arc<dyn Cluster> = match &config.redis {
             None => Embedded::owing(hub.clone(), about, owing),
             Some(redis) => {
-                let redis = patient(redis.clone(), config.webhook.as_ref());
+                let longest = overlay.as_ref().map_or(Duration::ZERO, |overlay| overlay.patience());
+                let redis = patient(redis.clone(), config.webhook.as_ref(), longest);
                 RedisCluster::start(redis, hub.clone(), about, owing, &registry)?
             }
         };
@@ -114,9 +129,10 @@ impl Node {
         }
         // Each is set once, here, before the first client comes.
         let _ = service_there.set(service.clone());
-        let hooks = match (hooks, webhook.clone().map(|webhook| webhook as Arc<dyn Hooks>)) {
-            (Some(over), webhook) => Some(over(webhook)),
-            (None, webhook) => webhook,
+        let webhook = webhook.map(|webhook| webhook as Arc<dyn Hooks>);
+        let hooks = match &overlay {
+            Some(overlay) => Some(overlay.over(webhook)),
+            None => webhook,
         };
         let devices = DeviceSocket::new(service.clone(), &registry)?;
         let api = Api::new(
@@ -147,7 +163,7 @@ impl Node {
             plain_http: config.plain_http.then(|| plain_http(api.clone())),
             heartbeats: config.heartbeats.clone(),
             client_documents: config.device_client_actions.then(|| client_documents(devices.clone())),
-            hooks,
+            hooks: hooks.clone(),
             escape_html: config.method_escape_html,
             idle_timeouts: config.idle_timeouts,
             closed: ws_closes,
@@ -195,7 +211,7 @@ impl Node {
             allowed_origins,
             cors_origins,
             webhook_secret,
-            webhook,
+            hooks,
             sessions,
             certificate,
             last_reload,
@@ -254,8 +270,10 @@ fn plain_http(api: Arc<Api>) -> PlainHttp {
     })
 }
 
-/// With the time for what is owed to be delivered, before another node may try, that a request to the application may take.
-fn patient(redis: RedisConfig, webhook: Option<&WebhookConfig>) -> RedisConfig {
-    let longest = webhook.map_or(Duration::ZERO, |webhook| webhook.timeout.saturating_mul(3));
+/// With the time for what is owed to be delivered, before another node may try, that a request to the application and the program's
+/// own hooks may take.
+fn patient(redis: RedisConfig, webhook: Option<&WebhookConfig>, hooks: Duration) -> RedisConfig {
+    let webhook = webhook.map_or(Duration::ZERO, |webhook| webhook.timeout);
+    let longest = webhook.saturating_add(hooks).saturating_mul(3);
     RedisConfig { redeliver_after: redis.redeliver_after.max(longest), ..redis }
 }

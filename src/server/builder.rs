@@ -1,14 +1,17 @@
 //! Putting a server together.
 
+use super::controllers::{Controller, Controllers};
 use super::handle::Handle;
+use super::hooks::Hooks;
 use super::middleware::{Handler, HttpHandler, Middleware, Mounted};
+use super::program::{Over, Program, Told};
 use super::request::{Reading, Request};
 use super::{ORDERS, Profile, Server};
 use crate::api::{Api, Tokens};
 use crate::cluster::redis::RedisConfig;
 use crate::config::{Config, Faults};
 use crate::model::Limits;
-use crate::node::{Extras, HttpPort, Node, StartError};
+use crate::node::{Extras, HttpPort, Node, Overlay, StartError};
 use crate::session::PlainHttp;
 use crate::session::handler::Routes;
 use crate::tls::{Source, TlsConfig};
@@ -19,6 +22,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+
+/// How long a call of a hook or a controller may take, unless the program says otherwise.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +39,12 @@ pub enum BuildError {
     /// A listener can't be used.
     #[error("listener can't be used: {0}")]
     Listener(#[from] std::io::Error),
+    /// No variable of the binary has this name.
+    #[error("variable {0:?} is unknown: `carillon config` lists them")]
+    Variable(String),
+    /// A controller can't have this name.
+    #[error("controller {0:?} is not of the form Module.Controller")]
+    Controller(String),
     /// The HTTP APIs are [mounted](Builder::mount_api) where clients connect, at this address, and there is no token.
     #[error("the http apis are mounted without a token, so that everybody who reaches {0} could push")]
     OpenApi(SocketAddr),
@@ -58,6 +70,10 @@ pub struct Builder {
     registry: Registry,
     around: Vec<Arc<dyn Middleware>>,
     routes: Vec<(String, Leads)>,
+    hooks: Option<Arc<dyn Hooks>>,
+    hook_timeout: Duration,
+    controllers: Vec<(String, Arc<dyn Controller>)>,
+    variables: Vec<(String, String)>,
 }
 
 enum ApiPort {
@@ -90,6 +106,10 @@ impl Builder {
             registry: Registry::new(),
             around: Vec::new(),
             routes: Vec::new(),
+            hooks: None,
+            hook_timeout: HOOK_TIMEOUT,
+            controllers: Vec::new(),
+            variables: Vec::new(),
         }
     }
 
@@ -204,6 +224,55 @@ impl Builder {
         self
     }
 
+    /// The program is told of clients of the [profiles](Self::profile); see [`Hooks`]. In place of others that were given before.
+    /// What fails is counted: `carillon_hooks_failed_total` and others beginning like this are among the server's metrics.
+    pub fn hooks(mut self, hooks: impl Hooks) -> Self {
+        self.hooks = Some(Arc::new(hooks));
+        self
+    }
+
+    /// How long one call of a hook or a controller may take; the default is 10 seconds. What takes longer is ended, and has failed.
+    pub fn hook_timeout(mut self, limit: Duration) -> Self {
+        self.hook_timeout = limit;
+        self
+    }
+
+    /// Clients of [`Profile::Method`] that call `Module.Controller.method` are served by this controller, of the name
+    /// `Module.Controller`, or `Controller` in the module `Index`. Upper and lower case are one. A call of another controller
+    /// goes to the [webhook](Self::webhook) if there is one; else its client is told 404 `controllerNotFound`, but for
+    /// `index.index.index`, which is built in.
+    pub fn controller(mut self, name: &str, controller: impl Controller) -> Self {
+        self.controllers.push((name.to_owned(), Arc::new(controller)));
+        self
+    }
+
+    /// An application behind this `http` or `https` URL is told of clients of the [profiles](Self::profile) by requests that are signed
+    /// with `secret`, and answers with what is to be done, as it is with the binary. More about it is said by
+    /// [`variable`](Self::variable)s: `WEBHOOK_EVENTS`, `WEBHOOK_TIMEOUT` and so on.
+    pub fn webhook(self, url: impl Into<String>, secret: impl Into<String>) -> Self {
+        self.variable("WEBHOOK_URL", url).variable("WEBHOOK_SECRET", secret)
+    }
+
+    /// Clients sign in with Triple DES tokens by this key of at most 24 bytes, those of [`Profile::Method`] have to. What a token
+    /// says is in [`Asking::claims`](super::Asking::claims) and [`Client::claims`](super::Client::claims); its `id` becomes the
+    /// connection's user, its `code` its group. For those who have such tokens; see [`jwt_secret`](Self::jwt_secret).
+    pub fn auth_key(self, key: impl Into<String>) -> Self {
+        self.variable("AUTH_KEY", key)
+    }
+
+    /// The same with JSON Web Tokens (HS256) by this secret of at least 32 bytes. Both forms may be in use; for public keys and
+    /// further rules there are [`variable`](Self::variable)s: `JWT_PUBLIC_KEY`, `JWT_ISSUER`, `AUTH_REQUIRED`, `AUTH_MAX_AGE` and so on.
+    pub fn jwt_secret(self, secret: impl Into<String>) -> Self {
+        self.variable("JWT_SECRET", secret)
+    }
+
+    /// Anything else by which the binary is configured, as its variable (`carillon config` lists them) and value; nothing is read from
+    /// the environment. What has a method of its own here, ports, Redis, TLS, limits, the APIs' token, is taken from there alone.
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
     fn leads(mut self, prefix: &str, leads: Leads) -> Self {
         self.routes.push((prefix.to_owned(), leads));
         self
@@ -224,8 +293,11 @@ impl Builder {
         }
         let (service, api) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
         let handle = Handle(service.clone());
+        if let Some((name, _)) = self.variables.iter().find(|(name, _)| !is_variable(name)) {
+            return Err(BuildError::Variable(name.clone()));
+        }
         let trusted = self.trusted_proxies.map(|addresses| ("TRUSTED_PROXIES".to_owned(), addresses));
-        let mut config = Config::from_variables(trusted)?;
+        let mut config = Config::from_variables(self.variables.into_iter().chain(trusted))?;
         config.ws_host = self.listen.ip();
         config.ws_port = self.listen.port();
         config.shared_port = false;
@@ -262,11 +334,30 @@ impl Builder {
                 Leads::Api => routes.http(&prefix, answered_by_api(api.clone())),
             }
         }
-        let extras = Extras { registry: self.registry, ws, http, routes, service, api, ..Extras::default() };
+        let mut controllers = Controllers::default();
+        for (name, controller) in self.controllers {
+            if !controllers.insert(&name, controller) {
+                return Err(BuildError::Controller(name));
+            }
+        }
+        let told = Told { hooks: self.hooks, controllers, limit: self.hook_timeout, kept: config.redis.is_some() };
+        let hooks = if told.is_nobody() {
+            None
+        } else {
+            let program = Program::new(told, handle.clone(), &self.registry).map_err(StartError::from)?;
+            Some(Arc::new(Over(program)) as Arc<dyn Overlay>)
+        };
+        let extras = Extras { registry: self.registry, ws, http, routes, hooks, service, api, ..Extras::default() };
         let (orders, received) = mpsc::channel(ORDERS);
         let node = Node::start(config, extras, orders.clone()).await?;
         Ok(Server { node, handle, orders, received, signals: None })
     }
+}
+
+/// Whether the binary has such a variable, or one that holds it in a file.
+fn is_variable(name: &str) -> bool {
+    let name = name.strip_suffix("_FILE").unwrap_or(name);
+    crate::config::names().any(|known| known == name)
 }
 
 fn taken(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {

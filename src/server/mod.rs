@@ -23,17 +23,25 @@
 //! ```
 
 mod builder;
+mod client;
 mod connection;
+mod controllers;
 mod handle;
+mod hooks;
 mod message;
 mod middleware;
+mod program;
 mod request;
 mod signals;
 
+pub use crate::session::hooks::Wanted;
 pub use crate::session::profile::Profile;
 pub use builder::{BuildError, Builder};
+pub use client::{Client, close_key};
 pub use connection::Connection;
+pub use controllers::{Call, Called, Controller, Reply};
 pub use handle::Handle;
+pub use hooks::{Entry, Heard, Hooks};
 pub use message::{Closed, Message, PushError, RecvError};
 pub use middleware::{Handler, HttpHandler, Middleware, Next, Outcome};
 pub use request::{Accept, Asking, BodyError, Handshake, NotAccepted, Request, Response};

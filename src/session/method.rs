@@ -18,11 +18,12 @@ pub(super) const KEPT_ALIVE: &str = "3";
 pub(super) const RECEIVED: &str = r#"{"status":200,"event":"receiveMessage","info":"服务端已收到您的请求内容"}"#;
 
 /// Whoever carries methods out has failed, or can't be reached.
-pub(super) const FAILED: &str = r#"{"status":500,"event":"controllerError","info":"程序错误"}"#;
+pub(crate) const FAILED: &str = r#"{"status":500,"event":"controllerError","info":"程序错误"}"#;
 
 const DONE: &str = r#"{"status":200,"event":"success","info":"执行完成"}"#;
 const NO_CONTROLLER: &str = r#"{"status":404,"event":"controllerNotFound","info":"您请求的控制器不存在"}"#;
-const NO_METHOD: &str = r#"{"status":405,"event":"methodNotFound","info":"您请求的method方法不存在"}"#;
+/// The controller that a message calls has no such method.
+pub(crate) const NO_METHOD: &str = r#"{"status":405,"event":"methodNotFound","info":"您请求的method方法不存在"}"#;
 
 /// The name of module and controller where a message gives none.
 const INDEX: &str = "Index";
@@ -72,6 +73,19 @@ fn call(method: Option<&Value>) -> Call {
     };
     let method = if method.is_empty() { METHOD } else { method };
     Call { module: class(module), controller: class(controller), method: method.to_ascii_lowercase() }
+}
+
+/// Module and controller that a text names, as a call has them: `Module.Controller` in any case, or `Controller` in the module
+/// `Index`. `None` where it is of another form.
+pub(crate) fn controller(name: &str) -> Option<(String, String)> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let (module, controller) = match parts[..] {
+        [controller] => (INDEX, controller),
+        [module, controller] => (module, controller),
+        _ => return None,
+    };
+    let is_name = |name: &str| !name.is_empty() && !name.chars().any(|c| c.is_control() || c.is_whitespace());
+    (is_name(module) && is_name(controller)).then(|| (class(module), class(controller)))
 }
 
 /// A name as classes have it: a capital, then small letters.
@@ -164,6 +178,19 @@ mod tests {
         }
         assert!(matches!(text("{}"), Ok(Spoken::Call(call, _)) if built_in(&call) == DONE));
         assert!(matches!(text("[]"), Ok(Spoken::Call(call, _)) if built_in(&call) == DONE));
+    }
+
+    #[test]
+    fn a_controller_is_named_with_its_module_or_without() {
+        let named = |name: &str| controller(name).map(|(module, controller)| format!("{module}.{controller}"));
+        for (name, wanted) in
+            [("Live.User", "Live.User"), ("live.USER", "Live.User"), ("room", "Index.Room"), ("їжак", "Index.їжак")]
+        {
+            assert_eq!(named(name).as_deref(), Some(wanted));
+        }
+        for bad in ["", ".", "a.", ".a", "a.b.c", "a b", "a.\n"] {
+            assert_eq!(named(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! | `details` | what the directory is told of a connection, its connect query without tokens |
 //! | `device` | the stable id that a device may bring, and documents that it may send |
 //! | [`handler`] | connections that a program's own code serves |
-//! | [`hooks`] | what an application elsewhere is told of connections, and what it may answer |
+//! | [`hooks`] | what an application, elsewhere or in this program, is told of connections, and what it may answer |
 //! | `steps`, `method` | what a client's bytes bring about, in order; the rules of the profile `method` |
 //! | `idle` | clients that are silent for too long |
 //! | `heartbeats` | which heartbeat the clients of each profile get |
@@ -34,7 +34,7 @@ pub mod hooks;
 mod idle;
 mod member;
 pub mod message;
-mod method;
+pub(crate) mod method;
 pub mod origins;
 mod plain;
 pub mod profile;

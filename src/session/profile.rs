@@ -59,6 +59,11 @@ impl Profile {
         }
     }
 
+    /// The one of this name, of those that can be configured.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.as_str() == name)
+    }
+
     /// The text message that the client with this id gets before any push, where there is one.
     pub fn greeting(self, id: HexId) -> Option<String> {
         match self {

@@ -66,10 +66,7 @@ impl FromStr for Profiles {
             if !path.starts_with('/') {
                 return Err(ProfilesError::Path(path.to_owned()));
             }
-            let profile = Profile::ALL
-                .into_iter()
-                .find(|profile| profile.as_str() == name)
-                .ok_or_else(|| ProfilesError::Unknown(name.to_owned()))?;
+            let profile = Profile::named(name).ok_or_else(|| ProfilesError::Unknown(name.to_owned()))?;
             let prefix = path.trim_end_matches('/');
             if by_prefix.iter().any(|(other, _)| other == prefix) {
                 return Err(ProfilesError::Twice(path.to_owned()));

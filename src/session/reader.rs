@@ -5,7 +5,7 @@
 
 use super::decoder::{Decoder, Event};
 use super::handler::{Hand, Incoming};
-use super::hooks::{Answer, Wanted};
+use super::hooks::{Answer, Unanswered, Wanted};
 use super::member::Member;
 use super::steps::{Ending, Rules, Step, Told};
 use crate::hub::{CloseReason, Socket, frame};
@@ -333,12 +333,25 @@ impl Session {
     /// Tells the application of a message; `None` where the connection has ended.
     async fn tell(&mut self, told: Told) -> Option<Answer> {
         let occasion = self.member.occasion()?;
+        let untold = told.untold();
         let said = self.member.said(told, &occasion);
         let hooks = self.member.hooks()?;
-        Some(hooks.message(occasion, said).await.unwrap_or_else(|_| {
-            let reply = Told::unanswered(self.member.profile());
-            Answer { replies: reply.into_iter().map(str::to_owned).collect(), close: None }
-        }))
+        let profile = self.member.profile();
+        let answer = match hooks.message(occasion, said).await {
+            Ok(Some(answer)) => return Some(answer),
+            Ok(None) => {
+                if let Some(frame) = untold.reply(profile, self.member.spelled_id()) {
+                    // An error: the connection has ended, as is found out next.
+                    let _ = self.member.send(frame).await;
+                }
+                Answer::default()
+            }
+            Err(Unanswered) => {
+                let reply = Told::unanswered(profile);
+                Answer { replies: reply.into_iter().map(str::to_owned).collect(), close: None }
+            }
+        };
+        Some(answer)
     }
 
     /// The client has ended the stream, or it broke. A client that said so in TLS is told the same (RFC 8446, section 6.1).

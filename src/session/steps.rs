@@ -121,7 +121,36 @@ impl Rules {
     }
 }
 
+/// A message that the application is told of, as the profile's own rules would have it.
+#[derive(Debug)]
+pub(super) enum Untold {
+    Message(Opcode, Bytes),
+    Call(Call),
+}
+
+impl Untold {
+    /// What the client gets by its profile's rules.
+    pub(super) fn reply(&self, profile: Profile, id: HexId) -> Option<Bytes> {
+        match self {
+            Self::Message(opcode, payload) => match profile.on_message(id, Message { opcode: *opcode, payload }) {
+                Effect::Reply { opcode, payload, keeps_alive: _ } => Some(frame::message(opcode, &payload)),
+                // Carried out already, whoever is told.
+                Effect::Document(_) | Effect::Ignored => None,
+            },
+            Self::Call(call) => Some(frame::message(Opcode::Text, method::built_in(call).as_bytes())),
+        }
+    }
+}
+
 impl Told {
+    /// The same for the profile's own rules, should nobody care for it. Copies nothing that is long.
+    pub(super) fn untold(&self) -> Untold {
+        match self {
+            Self::Message(opcode, payload) => Untold::Message(*opcode, payload.clone()),
+            Self::Call(_, call, _) => Untold::Call(call.clone()),
+        }
+    }
+
     /// The message as the application is told it, as the connection's `number`th; `claims` and `escape_html` as for
     /// [`method::data`].
     pub(super) fn said(self, number: u32, id: HexId, claims: &Value, escape_html: bool) -> Said {
@@ -184,6 +213,20 @@ mod tests {
             assert_eq!(steps(profile, told, false, text).unwrap(), expected, "{profile:?} {told} {text}");
         }
         assert_eq!(steps(Profile::Device, true, true, "{}").unwrap(), ["= {}", "! {}"]);
+    }
+
+    #[test]
+    fn what_nobody_cares_for_is_the_profile_s() {
+        let life: NodeId = "98b95842c9e26e8fb113cf8342526f5d".parse().unwrap();
+        let id = HexId::new(life.tag(), ConnectionId::from_u64(7).unwrap());
+        let reply = |profile, told: Told| told.untold().reply(profile, id);
+        let binary = || Told::Message(Opcode::Binary, Bytes::from_static(b"\xff"));
+        assert_eq!(reply(Profile::Channel, binary()), Some(frame::message(Opcode::Binary, b"\xff")));
+        assert_eq!(reply(Profile::Center, binary()), None);
+        assert_eq!(reply(Profile::Device, binary()), None);
+        let call = Call { module: "Index".into(), controller: "Index".into(), method: "index".into() };
+        let done = frame::message(Opcode::Text, method::built_in(&call).as_bytes());
+        assert_eq!(reply(Profile::Method, Told::Call(Opcode::Text, call, Map::new())), Some(done));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::hub::End;
 use crate::model::{HexId, Name, Opcode};
-use crate::session::hooks::{Call, Occasion, Said};
+use crate::session::hooks::{Call, Memberships, Occasion, Said};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -10,13 +10,6 @@ use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Display;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// What the names of groups begin with that stand for close keys: sets that a connection is in until it ends. The group ends with
-/// the connection, whoever ends it, and its name is told to whoever has to clear the key.
-pub const CLOSE_KEY: &str = "close_key:";
-
-/// The same for close controllers, which are told of the connection's end.
-pub const CLOSE_CONTROLLER: &str = "close_controller:";
 
 /// What has happened.
 pub(super) enum Event<'a> {
@@ -94,17 +87,7 @@ pub(super) fn channel_json(event: &'static str, delivery: &str, channel: &Name, 
 /// An event's JSON.
 pub(super) fn json(occasion: &Occasion, delivery: &str, event: &Event<'_>) -> Bytes {
     let Occasion { node, id, channels, details } = occasion;
-    let (mut groups, mut close_keys, mut close_controllers) = (Vec::new(), Vec::new(), Vec::new());
-    for group in &details.groups {
-        if let Some(key) = group.strip_prefix(CLOSE_KEY) {
-            close_keys.push(key);
-        } else if let Some(controller) = group.strip_prefix(CLOSE_CONTROLLER) {
-            close_controllers.push(controller);
-        } else {
-            groups.push(group.as_str());
-        }
-    }
-    [&mut groups, &mut close_keys, &mut close_controllers].into_iter().for_each(|names| names.sort_unstable());
+    let Memberships { groups, close_keys, close_controllers } = occasion.memberships();
     let said = match event {
         Event::Message(said) => Some(text(said)),
         Event::Open | Event::Close(_) => None,

@@ -50,7 +50,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use backend::StartError;
-pub use event::{CLOSE_CONTROLLER, CLOSE_KEY};
 pub use metrics::WebhookMetrics;
 pub use owed::OwedSink;
 pub use signature::Secret;
@@ -116,12 +115,6 @@ impl Webhook {
         let webhook = Arc::new(Self { config, backend, gate, closes, senders, service, metrics });
         tokio::spawn(closes::keep_sending(Arc::downgrade(&webhook)));
         Ok(webhook)
-    }
-
-    /// Waits until every `close` event was taken, or `limit` has passed; those that are left are left to the other nodes, or given
-    /// up, counted and logged.
-    pub async fn drain(&self, limit: Duration) {
-        self.closes.drain(limit).await;
     }
 
     /// One request and what its answer says, all of it within the time that a request has.
@@ -191,12 +184,12 @@ impl Hooks for Webhook {
         }
     }
 
-    async fn message(&self, occasion: Occasion, said: Said) -> Result<Answer, Unanswered> {
+    async fn message(&self, occasion: Occasion, said: Said) -> Result<Option<Answer>, Unanswered> {
         let delivery = event::delivery(occasion.id, said.number);
         let body = event::json(&occasion, &delivery, &Event::Message(&said));
         drop(said);
         let answered = self.ask(Told::Message, &delivery, body).await.map_err(|_| Unanswered)?;
-        Ok(self.follow(answered, occasion.id).await)
+        Ok(Some(self.follow(answered, occasion.id).await))
     }
 
     fn close(&self, occasion: Occasion, end: End, receipt: Receipt) {
@@ -204,6 +197,11 @@ impl Hooks for Webhook {
         let delivery = Owed::close_id(occasion.id);
         let body = event::json(&occasion, &delivery, &Event::Close(&end));
         self.closes.add(occasion.id, delivery, body, Some(receipt));
+    }
+
+    /// As long as a request may take.
+    async fn drain(&self) {
+        self.closes.drain(self.config.timeout).await;
     }
 }
 

@@ -1,12 +1,12 @@
 //! What an answer wants done.
 
 use super::answer::text;
-use super::event::{CLOSE_CONTROLLER, CLOSE_KEY};
 use super::fitting;
 use super::metrics::{Outcome, WebhookMetrics};
 use crate::cluster::Published;
 use crate::model::{Audience, ConnectionId, Error, HexId, Name, Push, Result, Target};
 use crate::service::{Dialect, Service};
+use crate::session::hooks::{CLOSE_CONTROLLER, CLOSE_KEY};
 use fastwebsockets::CloseCode;
 use serde_json::{Map, Value};
 use std::fmt::Display;

@@ -3,15 +3,11 @@
 use super::Webhook;
 use super::event::{self, Event};
 use super::metrics::{GivenUp, Told};
-use crate::cluster::{ChannelEvents, Details, NotTaken, Owed, Sink};
-use crate::hub::End;
-use crate::model::{ConnectionId, HexId, Name, NodeId};
+use crate::cluster::{ChannelEvents, NotTaken, Owed, Sink};
+use crate::model::{ConnectionId, Name, NodeId};
 use crate::session::hooks::Occasion;
 use async_trait::async_trait;
 use std::sync::{Arc, OnceLock, Weak};
-
-/// Why connections ended whose node is not there to say it.
-const NODE_DIED: &str = "node_died";
 
 /// The way from the cluster to a webhook, which needs the cluster itself, so that it is there later.
 pub struct OwedSink {
@@ -65,18 +61,13 @@ impl Webhook {
 
     /// Whether it was taken, or has become too old.
     async fn offer_close(&self, connection: ConnectionId, node: NodeId, details: &str, found: u64) -> bool {
-        let mut details = Details::parse(details);
-        let died = || End { code: End::NO_FRAME, reason: String::new(), cause: NODE_DIED.to_owned(), at: found };
-        let end = details.ended.take().unwrap_or_else(died);
-        let id = HexId::new(node.tag(), connection);
-        let delivery = Owed::close_id(id);
+        let (occasion, end) = Occasion::owed(connection, node, details, found);
+        let delivery = Owed::close_id(occasion.id);
         if u128::from(event::now().saturating_sub(end.at)) > self.config.close_max_age.as_millis() {
             self.metrics.given_up(GivenUp::Age, &delivery);
             return true;
         }
-        let names = |channels: Vec<String>| channels.iter().filter_map(|name| Name::new(name).ok()).collect();
-        let channels = details.channels.take().map(names);
-        let body = event::json(&Occasion { node, id, channels, details }, &delivery, &Event::Close(&end));
-        self.offer(Told::Close, &delivery, body, Some(id)).await
+        let body = event::json(&occasion, &delivery, &Event::Close(&end));
+        self.offer(Told::Close, &delivery, body, Some(occasion.id)).await
     }
 }

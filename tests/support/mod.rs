@@ -2,6 +2,7 @@
 //!
 //! - [`node`] runs the binary and holds its log, [`example`] an example; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
+//! - [`library`] runs servers in the test itself.
 //! - [`balancer`] runs nginx or haproxy in front of nodes.
 //! - [`backend`] is an application that nodes tell of connections, [`wire`] one whose every byte a test writes.
 //! - [`events`] speaks the events API, and runs its rows; [`story`] runs requests and replies that are written down as data.
@@ -30,6 +31,7 @@ pub mod eventually;
 pub mod example;
 pub mod fleet;
 pub mod http;
+pub mod library;
 pub mod node;
 pub mod php;
 pub mod prometheus;

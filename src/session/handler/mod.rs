@@ -24,6 +24,8 @@ pub use offer::{Acceptance, Asked, NotAccepted, Offer};
 pub use routes::{HttpHandler, Routes};
 pub use stream::{Gone, Incoming, Stream};
 
+pub(crate) use run::panic_text;
+
 pub(super) use hand::Hand;
 pub(super) use offer::offer;
 pub(super) use routes::{Route, WebSocket};

@@ -106,10 +106,12 @@ fn tell(outcome: Result<Outcome, Box<dyn Any + Send>>, path: &str) {
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(path, "handler failed: {error}"),
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().copied();
-            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
-            tracing::error!(path, "handler panicked: {text}");
-        }
+        Err(panic) => tracing::error!(path, "handler panicked: {}", panic_text(&*panic)),
     }
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }
