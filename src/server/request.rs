@@ -28,12 +28,12 @@ impl<'a> Asking<'a> {
 
     /// The path, as it was sent.
     pub fn path(self) -> &'a str {
-        self.0.head.uri.path()
+        &self.0.path
     }
 
     /// The query as it was sent, without its `?`.
     pub fn query(self) -> Option<&'a str> {
-        self.0.head.uri.query()
+        self.0.query_text.as_deref()
     }
 
     /// A parameter of the query, decoded; `None` where there is none of that name, or a list. What is not UTF-8 is replaced.
@@ -43,7 +43,7 @@ impl<'a> Asking<'a> {
 
     /// The headers.
     pub fn headers(self) -> &'a HeaderMap {
-        &self.0.head.headers
+        &self.0.headers
     }
 
     /// The client's address, behind proxies that are trusted.
@@ -99,7 +99,8 @@ impl Handshake {
     /// As for [`accept`](Self::accept).
     pub async fn accept_with(self, accept: Accept) -> Result<Connection, NotAccepted> {
         let asked = self.offer.asked().clone();
-        let stream = self.offer.accept(accept.0).await?;
+        // Boxed, as a handler's future has room for it to the end.
+        let stream = Box::pin(self.offer.accept(accept.0)).await?;
         Ok(Connection::new(stream, asked, self.handle))
     }
 

@@ -19,18 +19,22 @@ use bytes::Bytes;
 use fastwebsockets::WebSocketError;
 use fastwebsockets::upgrade::UpgradeFut;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
 
-/// What a client has asked for.
+/// What a client has asked for. A connection has it until its end, so it is a copy of what matters: what came from hyper keeps the
+/// buffer that the request was read into.
 #[derive(Debug)]
 pub struct Asked {
-    /// The request's line and headers.
-    pub head: Parts,
+    /// The path, as it was sent.
+    pub path: Box<str>,
+    /// The query as it was sent, without its `?`.
+    pub query_text: Option<Box<str>>,
+    /// The headers.
+    pub headers: HeaderMap,
     /// Where the client is, behind proxies that are trusted.
     pub address: IpAddr,
     /// The query, by PHP's rules.
@@ -40,7 +44,10 @@ pub struct Asked {
 }
 
 /// A handshake that is in order, of a client that a handler may let in. Dropped without an answer it is answered with 500.
-pub struct Offer {
+pub struct Offer(Box<Parts>);
+
+/// Boxed, as a handler's future has room for it to the end.
+struct Parts {
     asked: Arc<Asked>,
     response: Response<Bytes>,
     upgrade: UpgradeFut,
@@ -88,30 +95,37 @@ pub(in crate::session) async fn offer<B>(
         _ => Refusal::Malformed("websocket handshake is malformed"),
     })?;
     let (answer, answered) = oneshot::channel();
-    let (head, _) = request.into_parts();
     let response = response.map(|_| Bytes::new());
     let sessions = sessions.clone();
-    let asked = Arc::new(Asked { head, address, query, claims });
-    let offer = Offer { asked, response, upgrade, sessions, answer, dropped: None };
-    tokio::spawn(run(handler, offer));
+    let asked = Arc::new(Asked {
+        path: request.uri().path().into(),
+        query_text: request.uri().query().map(Into::into),
+        headers: copied(request.headers()),
+        address,
+        query,
+        claims,
+    });
+    let offer = Parts { asked, response, upgrade, sessions, answer, dropped: None };
+    tokio::spawn(run(handler, Offer(Box::new(offer))));
     answered.await.unwrap_or(Err(Refusal::Unanswered))
 }
 
 impl Offer {
     /// The same, in the hands of this handler.
-    pub(super) fn of(self, dropped: Arc<Dropped>) -> Self {
-        Self { dropped: Some(dropped), ..self }
+    pub(super) fn of(mut self, dropped: Arc<Dropped>) -> Self {
+        self.0.dropped = Some(dropped);
+        self
     }
 
     /// What the client has asked for.
     pub fn asked(&self) -> &Arc<Asked> {
-        &self.asked
+        &self.0.asked
     }
 
     /// Answers with something else than a WebSocket.
     pub fn refuse(self, response: Response<Bytes>) {
         // An error: the client has gone.
-        let _ = self.answer.send(Ok(response));
+        let _ = self.0.answer.send(Ok(response));
     }
 
     /// Lets the client in: hub first, then the cluster, then the answer.
@@ -119,21 +133,15 @@ impl Offer {
     /// # Errors
     /// [`NotAccepted`]; the client was told then.
     pub async fn accept(self, acceptance: Acceptance) -> Result<Stream, NotAccepted> {
-        let Self { asked, mut response, upgrade, sessions, answer, dropped } = self;
-        let Asked { head, address, query, claims } = &*asked;
+        let Parts { asked, mut response, upgrade, sessions, answer, dropped } = *self.0;
+        let Asked { path, address, query, claims, .. } = &*asked;
         let address = *address;
         let Acceptance { mut audiences, subprotocol, headers, control_frames } = acceptance;
         audiences.extend(claims.iter().flat_map(sign_in::audiences));
         let (ended, end) = oneshot::channel();
         let member = async {
             let place = sessions.places.take(address).map_err(|Crowded| Refusal::Crowded(address))?;
-            let told = Told {
-                profile: Profile::Handler,
-                address,
-                query,
-                path: Some(head.uri.path()),
-                claims: claims.as_ref(),
-            };
+            let told = Told { profile: Profile::Handler, address, query, path: Some(path), claims: claims.as_ref() };
             let parameter = sessions.settings.sign_in.borrow().parameter.clone();
             let opening = Opening {
                 details: details(&told, [sessions.token_param.as_str(), parameter.as_str()]),
@@ -174,6 +182,19 @@ impl Offer {
         let dropped = dropped.ok_or(NotAccepted::Gone)?;
         Ok(Stream::new(sessions, id, received, end, dropped))
     }
+}
+
+/// The same headers, in memory of their own.
+fn copied(headers: &HeaderMap) -> HeaderMap {
+    let mut copies = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        // It was one before: there is no error.
+        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            copy.set_sensitive(value.is_sensitive());
+            copies.append(name, copy);
+        }
+    }
+    copies
 }
 
 /// Headers that the handshake itself has, which a handler does not change.

@@ -69,7 +69,7 @@ impl Drop for Word {
 /// Has a handler serve a connection, to its end.
 pub(super) async fn run(handler: Arc<dyn Handler>, offer: Offer) {
     let dropped = Dropped::new();
-    let path = offer.asked().head.uri.path().to_owned();
+    let path = offer.asked().path.clone();
     let number = dropped.handler;
     let offer = offer.of(dropped.clone());
     let begun = catch_unwind(AssertUnwindSafe(|| {
@@ -114,4 +114,25 @@ fn tell(outcome: Result<Outcome, Box<dyn Any + Send>>, path: &str) {
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Handshake;
+
+    #[test]
+    fn a_handler_that_waits_is_a_small_future() {
+        fn size<A, F>(_: impl FnOnce(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        async fn wait(handshake: Handshake) -> Outcome {
+            let mut connection = handshake.accept().await?;
+            while connection.recv().await?.is_some() {}
+            Ok(())
+        }
+        assert!(size(wait) <= 448, "{} bytes", size(wait));
+        let around = size(|(handler, offer)| run(handler, offer));
+        assert!(around <= 160, "{around} bytes");
+    }
 }
