@@ -213,3 +213,24 @@ where
         Box::pin(self(offer))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_headers_have_memory_of_their_own() {
+        let buffer = Bytes::from("one two three".repeat(100));
+        let mut headers = HeaderMap::new();
+        for (at, name) in [(0, "x-a"), (4, "x-a"), (8, "accept")] {
+            let value = HeaderValue::from_maybe_shared(buffer.slice(at..at + 3)).unwrap();
+            headers.append(HeaderName::from_static(name), value);
+        }
+        headers.get_mut("accept").unwrap().set_sensitive(true);
+        let copies = copied(&headers);
+        assert_eq!(copies, headers);
+        assert!(copies["accept"].is_sensitive() && !copies["x-a"].is_sensitive());
+        assert_eq!(copies.get_all("x-a").iter().collect::<Vec<_>>(), ["one", "two"]);
+        assert!(copies.values().all(|value| !buffer.as_ptr_range().contains(&value.as_bytes().as_ptr())));
+    }
+}
