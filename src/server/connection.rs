@@ -92,6 +92,12 @@ impl Connection {
             }
             Message::Ping(bytes) => frame::ping_with(control(bytes)?),
             Message::Pong(bytes) => frame::pong(control(bytes)?),
+            Message::Close(code, reason) => {
+                // Whatever was sent before goes before it; whether that succeeds says whether it has ended already.
+                self.stream.ready().await.map_err(|_| PushError::Ended)?;
+                self.close(*code, reason).await;
+                return Ok(());
+            }
         };
         self.stream.ready().await.map_err(|_| PushError::Ended)?;
         self.stream.send(frame, Part::Whole).await.map_err(|_| PushError::Ended)
@@ -101,7 +107,7 @@ impl Connection {
     /// others have to be of its kind. What is published to the connection meanwhile waits for the last one.
     ///
     /// # Errors
-    /// [`PushError`]. A ping or pong is [`PushError::OtherKind`].
+    /// [`PushError`]. A control frame is [`PushError::OtherKind`].
     pub async fn push_fragment(&mut self, fragment: impl Into<Message>, finish: bool) -> Result<(), PushError> {
         let fragment = fragment.into();
         let kind = fragment.opcode().ok_or(PushError::OtherKind)?;

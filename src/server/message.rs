@@ -16,6 +16,9 @@ pub enum Message {
     Ping(Bytes),
     /// A pong, of at most 125 bytes. Received only where control frames were asked for.
     Pong(Bytes),
+    /// A close frame, with its code and reason: pushed, it is what [`Connection::close`](super::Connection::close) does. It is
+    /// never received; how a client has closed is told by [`Connection::closed`](super::Connection::closed).
+    Close(u16, String),
 }
 
 impl Message {
@@ -23,15 +26,16 @@ impl Message {
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Binary(_) | Self::Ping(_) | Self::Pong(_) => None,
+            Self::Binary(_) | Self::Ping(_) | Self::Pong(_) | Self::Close(..) => None,
         }
     }
 
-    /// Its bytes, whatever it is.
+    /// Its bytes, whatever it is; of a close frame those of the reason.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
             Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes,
+            Self::Close(_, reason) => reason.as_bytes(),
         }
     }
 
@@ -40,7 +44,7 @@ impl Message {
         match self {
             Self::Text(_) => Some(Opcode::Text),
             Self::Binary(_) => Some(Opcode::Binary),
-            Self::Ping(_) | Self::Pong(_) => None,
+            Self::Ping(_) | Self::Pong(_) | Self::Close(..) => None,
         }
     }
 }

@@ -2,7 +2,7 @@ use crate::receiving::next;
 use crate::running::{Lending, quiet};
 use crate::support::raw::{Raw, masked};
 use crate::support::{DEADLINE, eventually, eventually::same};
-use carillon::{Closed, Connection, Message};
+use carillon::{Closed, Connection, Message, PushError};
 
 fn closed(code: u16, reason: &str, cause: &str) -> Option<Closed> {
     Some(Closed { code, reason: reason.to_owned(), cause: cause.to_owned() })
@@ -58,6 +58,13 @@ async fn code_and_reason_of_the_handler_reach_the_client() {
     for (code, reason, sent, sent_reason) in cases {
         let (mut raw, mut connection) = lending.raw().await;
         connection.close(code, reason).await;
+        assert_eq!(connection.closed(), closed(sent, sent_reason, "api"));
+        assert_eq!(raw.close_code().await, Some((sent, sent_reason.to_owned())), "{code}");
+        nothing_follows(&mut raw).await;
+
+        let (mut raw, mut connection) = lending.raw().await;
+        assert_eq!(connection.push(Message::Close(code, reason.to_owned())).await, Ok(()));
+        assert_eq!(connection.push(Message::Close(code, reason.to_owned())).await, Err(PushError::Ended));
         assert_eq!(connection.closed(), closed(sent, sent_reason, "api"));
         assert_eq!(raw.close_code().await, Some((sent, sent_reason.to_owned())), "{code}");
         nothing_follows(&mut raw).await;
