@@ -30,7 +30,7 @@ mod owed;
 mod signature;
 
 use crate::cluster::{ChannelEvents, Owed};
-use crate::hub::{End, frame};
+use crate::hub::End;
 use crate::model::HexId;
 use crate::service::Service;
 use crate::session::hooks::{Answer, Hooks, Occasion, Opened, Receipt, Said, Unanswered, Wanted};
@@ -203,10 +203,4 @@ impl Hooks for Webhook {
     async fn drain(&self) {
         self.closes.drain(self.config.timeout).await;
     }
-}
-
-/// A close frame's reason that fits into one, cut at a character.
-fn fitting(mut reason: String) -> String {
-    reason.truncate(frame::close_reason(&reason).len());
-    reason
 }

@@ -1,10 +1,10 @@
 //! What an answer wants done.
 
 use super::answer::text;
-use super::fitting;
 use super::metrics::{Outcome, WebhookMetrics};
 use crate::cluster::Published;
-use crate::model::{Audience, ConnectionId, Error, HexId, Name, Push, Result, Target};
+use crate::hub::frame::close_reason;
+use crate::model::{Audience, ConnectionId, Error, HexId, Name, Push, Result, Target, beginning};
 use crate::service::{Dialect, Service};
 use crate::session::hooks::{CLOSE_CONTROLLER, CLOSE_KEY};
 use fastwebsockets::CloseCode;
@@ -14,6 +14,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// The code of a close frame that an operation gives none for (RFC 6455, section 7.4.1).
 const CLOSE_NORMALLY: u16 = 1000;
+
+/// Characters of a value that a message shows.
+const SHOWN: usize = 40;
 
 /// Operations of one answer that are carried out; more are wrong.
 const MAX_OPERATIONS: usize = 1000;
@@ -164,11 +167,11 @@ fn parse(value: Value, subject: Option<ConnectionId>) -> Result<Operation, Wrong
             };
             let reason = match fields.remove("reason") {
                 None | Some(Value::Null) => String::new(),
-                Some(reason) => fitting(text(reason)),
+                Some(reason) => close_reason(&text(reason)).to_owned(),
             };
             Deed::Close(code, reason)
         }
-        _ => return Err(format!("do is {:?}, which is none of the operations", shortened(&what))),
+        _ => return Err(format!("do is {:?}, which is none of the operations", beginning(&what, SHOWN))),
     };
     Ok(Operation::With(whose, deed))
 }
@@ -202,7 +205,7 @@ fn connection(value: &Value) -> Result<Whose, Wrong> {
         Value::String(text) => text.parse().map(Whose::Id).or_else(|()| text.parse().map(Whose::Hex)).ok(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
-    id.ok_or_else(|| format!("connection {} is no id", shortened(&value.to_string())))
+    id.ok_or_else(|| format!("connection {} is no id", beginning(&value.to_string(), SHOWN)))
 }
 
 /// One name or a list of them, at least one.
@@ -230,15 +233,7 @@ fn name(value: Value, field: &str, prefix: &str) -> Result<Name, Wrong> {
     };
     Name::new(&text)
         .and_then(|_| Name::new(&format!("{prefix}{text}")))
-        .map_err(|error| format!("{field} {:?}: {error}", shortened(&text)))
-}
-
-/// A value as a message shows it: its beginning.
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(40) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+        .map_err(|error| format!("{field} {:?}: {error}", beginning(&text, SHOWN)))
 }
 
 #[cfg(test)]
