@@ -13,7 +13,7 @@ const MISCHIEF = `<img src=x onerror="alert(1)"><script>alert(2)</script>`;
 test("receives what a backend pushes, as text", async () => {
   const node = await Node.start();
   const page = await open(node);
-  assert.equal(await page.inputValue("#url"), node.ws);
+  await eventually("the node has told its port", async () => (await page.inputValue("#url")) === node.ws);
   await picture(page, "light-start");
   await connect(page, "news, sport");
   assert.deepEqual((await node.call({ action: "getChannels" })).response.channels, { news: [1], sport: [1] });
@@ -23,6 +23,24 @@ test("receives what a backend pushes, as text", async () => {
   await received.locator(".line").click();
   assert.equal(await received.locator("pre").textContent(), MISCHIEF);
   assert.equal(await page.locator("#log img, #log script").count(), 0);
+  assert.deepEqual(page.faults, []);
+});
+
+test("connects where the node listens, also when asked before the node has told where that is", async () => {
+  const node = await Node.start();
+  const page = await open(node);
+  let tell;
+  const told = new Promise((resolve) => (tell = resolve));
+  await page.route("**/console/node", (route) => told.then(() => route.continue()));
+  // Whoever listens on the port that is tried first, here it is nobody.
+  await page.routeWebSocket(/:8090\//, (socket) => socket.close({ code: 1013 }));
+  await page.reload();
+  await page.locator("body:not([data-loading])").waitFor();
+  await page.click("#connect");
+  await connectionIs(page, "waiting");
+  tell();
+  await connectionIs(page, "open");
+  assert.equal(await page.inputValue("#url"), node.ws);
   assert.deepEqual(page.faults, []);
 });
 

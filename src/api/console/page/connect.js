@@ -19,6 +19,8 @@ export class ConnectForm {
   #channels = element("channels");
   /** The address that the page guessed, as long as nobody has written another. */
   #guess = "";
+  /** Whether the connection was last told to go where the page guessed. */
+  #isGuessTried = false;
   #received = 0;
   #sent = 0;
   #id = "";
@@ -54,8 +56,13 @@ export class ConnectForm {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const host = known && port === null ? location.host : `${location.hostname}:${port ?? 8090}`;
     const guess = `${scheme}//${host}/`;
-    if (this.#url.value === "" || this.#url.value === this.#guess) this.#url.value = guess;
+    if (guess === this.#guess) return;
+    const isGuessed = this.#url.value === "" || this.#url.value === this.#guess;
+    if (isGuessed) this.#url.value = guess;
     this.#guess = guess;
+    // Somebody may have been quicker than the node's answer: what tries the former guess would try it for ever.
+    const isTrying = ["connecting", "waiting"].includes(this.#connection.state.name);
+    if (isGuessed && this.#isGuessTried && isTrying) this.#submit();
   }
 
   /** Sends a text over the socket; false where that can't be done now. */
@@ -77,7 +84,8 @@ export class ConnectForm {
     }
     setFault(this.#url, "");
     // What the page guesses by itself it guesses again.
-    write("sessionStorage", "url", this.#url.value === this.#guess ? null : this.#url.value);
+    this.#isGuessTried = this.#url.value === this.#guess;
+    write("sessionStorage", "url", this.#isGuessTried ? null : this.#url.value);
     write("sessionStorage", "channels", this.#channels.value);
     this.#log.add("system", text("log.connecting", { url }));
   }
