@@ -54,6 +54,9 @@
 //! - [`Handle`]: the cluster, whatever node a connection is on: [`publish`](Handle::publish) to everybody, a
 //!   [`channel`], a [`group`], a [`user`] or a connection
 //!
+//! A handler does several things at once with `tokio::select!`: see [`Connection`]. When the server stops handlers have
+//! [time](Builder::handler_grace) to come to their end.
+//!
 //! What goes wrong is logged with [`tracing`](https://docs.rs/tracing): a program that wants to see it brings a subscriber.
 //!
 //! # What is not there
@@ -141,6 +144,10 @@ pub use server::{
 
 /// The types of HTTP that [`Response`], [`Asking`] and [`Request`] are made of.
 pub use hyper::{HeaderMap, StatusCode, header, http};
+
+/// Crates whose types are in what this one offers: [`Bytes`](bytes::Bytes), [`Registry`](prometheus::Registry),
+/// [`Value`](serde_json::Value). A program that uses these needs no version of its own.
+pub use {bytes, prometheus, serde_json};
 
 /// What implementations of [`Hooks`] and [`Controller`] are written with.
 pub use async_trait::async_trait;

@@ -11,14 +11,21 @@ const DRAIN_SLICE: Duration = Duration::from_millis(100);
 /// How long closed sockets may take for their last bytes: what the hub gives a peer to answer its close frame, and a bit.
 const LAST_BYTES: Duration = Duration::from_secs(6);
 
+/// What clients are told that a node closes as it goes.
+const STOPPING: &str = "node is stopping";
+
+/// The longest that anything here is waited for: for ever, and yet a moment that a clock can name.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 impl Node {
     /// Not ready but still accepting for `DRAIN_DELAY`; then nobody new, and everybody closed over `DRAIN_PERIOD`; then
-    /// out of the cluster; HTTP answers until the end. Without sockets there is nothing to wait for.
+    /// a program's handlers come to their end, which may still publish; then out of the cluster; HTTP answers until the end.
+    /// Without sockets there is nothing to wait for.
     pub(super) async fn drain(&mut self) {
         let connections = self.hub.count();
         tracing::info!(connections, delay = ?self.config.drain_delay, period = ?self.config.drain_period, "stopping");
         self.draining.send_replace(true);
-        let delay = Instant::now() + self.config.drain_delay;
+        let delay = Instant::now() + self.config.drain_delay.min(LONGEST);
         while self.hub.held() > 0 && Instant::now() < delay {
             sleep(DRAIN_SLICE.min(delay - Instant::now())).await;
         }
@@ -28,6 +35,7 @@ impl Node {
         while (self.hub.held() > 0 || self.sessions.count() > 0) && Instant::now() < last_bytes {
             sleep(DRAIN_SLICE / 10).await;
         }
+        self.await_handlers().await;
         if let Some(hooks) = &self.hooks {
             hooks.drain().await;
         }
@@ -36,9 +44,21 @@ impl Node {
         while self.tasks.join_next().await.is_some() {}
     }
 
+    /// Waits for handlers, which have heard that their connections are over.
+    async fn await_handlers(&self) {
+        let end = Instant::now() + self.sessions.grace().min(LONGEST);
+        while self.sessions.handlers() > 0 {
+            if Instant::now() >= end {
+                let handlers = self.sessions.handlers();
+                return tracing::warn!(handlers, "handlers go on though the connections are over, and are left behind");
+            }
+            sleep(DRAIN_SLICE / 10).await;
+        }
+    }
+
     /// Closes all sockets, a slice at a time, so that their clients don't all come back to the other nodes at once.
     async fn close_sockets(&self) {
-        let end = Instant::now() + self.config.drain_period;
+        let end = Instant::now() + self.config.drain_period.min(LONGEST);
         loop {
             let open = self.hub.connections();
             if open.is_empty() {
@@ -46,11 +66,19 @@ impl Node {
             }
             let slices_left = end.saturating_duration_since(Instant::now()).as_millis() / DRAIN_SLICE.as_millis();
             let slice = open.len().div_ceil(slices_left as usize + 1);
-            self.hub.close_each(&open[..slice], 1001, "node is stopping", CloseReason::GoingAway);
+            self.hub.close_each(&open[..slice], 1001, STOPPING, CloseReason::GoingAway);
             if slice == open.len() {
                 return;
             }
             sleep(DRAIN_SLICE).await;
         }
+    }
+}
+
+impl Drop for Node {
+    /// Whoever has not been drained is closed all the same, without anybody waiting for it.
+    fn drop(&mut self) {
+        self.ws_closed.send_replace(true);
+        self.hub.close_all(1001, STOPPING);
     }
 }

@@ -77,6 +77,7 @@ fn is_empty(value: &Value) -> bool {
 
 /// What came of a call.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum Called {
     /// The client gets this.
     Replied(Reply),

@@ -1,13 +1,16 @@
 //! Handlers, and what stands around them.
 
 use super::handle::Handle;
-use super::request::{Handshake, Request, Response};
+use super::message::{PushError, RecvError};
+use super::request::{Handshake, NotAccepted, Request, Response};
 use crate::session::handler;
 use futures_util::future::BoxFuture;
 use std::error::Error;
 use std::sync::Arc;
 
-/// What came of serving a connection. An error closes it with 1011 where it is still open, and is logged.
+/// What came of serving a connection. An error closes it with 1011 where it is still open, and is logged. One that any client
+/// brings about by itself is no warning but a line for debugging: [`PushError::Ended`], [`RecvError::Violation`],
+/// [`NotAccepted`]. So `?` behind each call of a connection is right.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// Serves WebSocket connections, from the handshake to the end; a closure that takes a [`Handshake`] is one. A panic is caught: it
@@ -96,5 +99,12 @@ impl handler::Handler for Mounted {
     fn handle(&self, offer: handler::Offer) -> BoxFuture<'static, handler::Outcome> {
         let next = Next { around: self.around.clone(), passed: 0, handler: self.handler.clone() };
         next.run(Handshake::new(offer, self.handle.clone()))
+    }
+
+    /// The client has left, could not be let in, or was closed for what it sent: what `?` hands on.
+    fn is_usual(&self, failure: &handler::Failure) -> bool {
+        failure.is::<NotAccepted>()
+            || matches!(failure.downcast_ref(), Some(PushError::Ended))
+            || matches!(failure.downcast_ref(), Some(RecvError::Violation(_)))
     }
 }

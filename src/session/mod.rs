@@ -62,6 +62,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use sign_in::SignIn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 
 pub use device::{ClientDocuments, MayJoin};
@@ -104,6 +105,8 @@ pub struct Settings {
     pub tls: Option<Arc<Certificate>>,
     /// Whether the node takes no more clients, as it is about to stop.
     pub closed: watch::Receiver<bool>,
+    /// How long handlers, and requests that are no handshake, may go on when the node stops.
+    pub grace: Duration,
 }
 
 /// What all sessions of a node share.
@@ -119,6 +122,8 @@ pub struct Sessions {
     idle: Arc<Idle>,
     /// Connections that are not quite over: what has to be told of their end is not told yet.
     members: AtomicUsize,
+    /// Handlers at work.
+    handlers: Arc<AtomicUsize>,
     refused: IntCounterVec,
     tokens_refused: IntCounterVec,
     received: IntCounter,
@@ -161,7 +166,7 @@ impl Sessions {
         let places = Places::new(limits.max_connections_per_address);
         let heartbeats = Heartbeats::set(&hub, &settings.heartbeats);
         let idle = Idle::start(settings.idle_timeouts, &hub);
-        let members = AtomicUsize::new(0);
+        let (members, handlers) = (AtomicUsize::new(0), Arc::default());
         Ok(Arc::new(Self {
             hub,
             cluster,
@@ -172,6 +177,7 @@ impl Sessions {
             heartbeats,
             idle,
             members,
+            handlers,
             refused,
             tokens_refused,
             received,
@@ -181,6 +187,16 @@ impl Sessions {
     /// Number of connections whose sessions are not quite over.
     pub fn count(&self) -> usize {
         self.members.load(Ordering::Acquire)
+    }
+
+    /// Number of handlers that have not come to their end.
+    pub fn handlers(&self) -> usize {
+        self.handlers.load(Ordering::Acquire)
+    }
+
+    /// See [`Settings::grace`].
+    pub fn grace(&self) -> Duration {
+        self.settings.grace
     }
 
     /// What the hooks want to be told of such connections.
