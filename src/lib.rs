@@ -84,6 +84,7 @@
 //! | `config` | the environment as values, all faults at once; the only reader of the environment |
 //! | `tls` | the certificate of the node's own ports, and its exchange |
 //! | `log` | how log lines look, and their level |
+//! | `metrics` | metrics, made and registered in one step |
 //! | `server` | the same for programs that embed it: builder, connections, handlers, hooks and controllers, the cluster |
 //! | `node` | puts a node together, runs it, drains it, reloads it |
 //! | `cli`, `client` | the command line: its words, and the commands that are clients of a running node |
@@ -172,6 +173,7 @@ pub mod daemon;
 pub mod hub;
 #[doc(hidden)]
 pub mod log;
+mod metrics;
 #[doc(hidden)]
 pub mod model;
 #[doc(hidden)]

@@ -48,6 +48,7 @@ mod steps;
 use crate::auth::Rejection;
 use crate::cluster::Cluster;
 use crate::hub::Hub;
+use crate::metrics::Register;
 use crate::model::{ConnectionId, HexId, Limits};
 use crate::peer::{Peers, Places};
 use crate::tls::Certificate;
@@ -58,7 +59,7 @@ use idle::Idle;
 use origins::AllowedOrigins;
 use profile::Profile;
 use profiles::Profiles;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Registry};
 use sign_in::SignIn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -138,30 +139,23 @@ impl Sessions {
         settings: Settings,
         registry: &Registry,
     ) -> prometheus::Result<Arc<Self>> {
-        let refused = IntCounterVec::new(
-            Opts::new("carillon_connections_refused_total", "WebSocket handshakes refused, by reason."),
-            &["reason"],
-        )?;
-        registry.register(Box::new(refused.clone()))?;
+        let help = "WebSocket handshakes refused, by reason.";
+        let refused = registry.counters("carillon_connections_refused_total", help, &["reason"])?;
         for label in Refusal::LABELS {
             refused.with_label_values(&[label]);
         }
-        let tokens_refused = IntCounterVec::new(
-            Opts::new(
-                "carillon_tokens_refused_total",
-                "WebSocket handshakes refused because of their token, by what was wrong with it.",
-            ),
+        let tokens_refused = registry.counters(
+            "carillon_tokens_refused_total",
+            "WebSocket handshakes refused because of their token, by what was wrong with it.",
             &["reason"],
         )?;
-        registry.register(Box::new(tokens_refused.clone()))?;
         for label in Rejection::LABELS.into_iter().chain([refusal::NO_TOKEN]) {
             tokens_refused.with_label_values(&[label]);
         }
-        let received = IntCounter::new(
+        let received = registry.counter(
             "carillon_received_bytes_total",
             "Bytes read from WebSocket connections, their handshakes left out.",
         )?;
-        registry.register(Box::new(received.clone()))?;
         let token_param = crate::query::plain_name(&settings.token_param);
         let places = Places::new(limits.max_connections_per_address);
         let heartbeats = Heartbeats::set(&hub, &settings.heartbeats);
