@@ -225,11 +225,8 @@ fn is_violation(closed: &Closed) -> bool {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (id, path, closed) = (self.id(), self.request().path(), self.closed());
-        f.debug_struct("Connection")
-            .field("id", &id)
-            .field("path", &path)
-            .field("closed", &closed)
-            .finish_non_exhaustive()
+        let mut shown = f.debug_struct("Connection");
+        shown.field("id", &self.id()).field("request", &self.request()).field("closed", &self.closed());
+        shown.finish_non_exhaustive()
     }
 }

@@ -15,6 +15,25 @@ pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// Serves WebSocket connections, from the handshake to the end; a closure that takes a [`Handshake`] is one. A panic is caught: it
 /// closes its own connection with 1011, and nobody else notices.
+///
+/// What all connections share is a closure's own, or a type's that implements this:
+///
+/// ```
+/// use carillon::{Handshake, Outcome, Server};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// async fn count(handshake: Handshake, visitors: Arc<AtomicUsize>) -> Outcome {
+///     let number = visitors.fetch_add(1, Ordering::Relaxed) + 1;
+///     let mut connection = handshake.accept().await?;
+///     connection.push(format!("you are visitor {number}")).await?;
+///     Ok(())
+/// }
+///
+/// let visitors = Arc::new(AtomicUsize::new(0));
+/// let builder = Server::builder().handle("/", move |handshake| count(handshake, visitors.clone()));
+/// # drop(builder);
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// Serves one connection.
     fn handle(&self, handshake: Handshake) -> BoxFuture<'static, Outcome>;
@@ -106,5 +125,31 @@ impl handler::Handler for Mounted {
         failure.is::<NotAccepted>()
             || matches!(failure.downcast_ref(), Some(PushError::Ended))
             || matches!(failure.downcast_ref(), Some(RecvError::Violation(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Closed;
+    use handler::Handler as _;
+
+    #[test]
+    fn what_clients_bring_about_by_themselves_is_usual_and_what_a_program_does_is_not() {
+        let serve = |_: Handshake| async { Ok(()) };
+        let mounted = Mounted { around: Arc::new([]), handler: Arc::new(serve), handle: Handle::default() };
+        let closed = Closed { code: 1002, reason: String::new(), cause: "protocol_error".to_owned() };
+        for (error, usual) in [
+            (Box::<dyn Error + Send + Sync>::from(NotAccepted::Gone), true),
+            (NotAccepted::Refused("full".to_owned()).into(), true),
+            (PushError::Ended.into(), true),
+            (RecvError::Violation(closed).into(), true),
+            (PushError::Unfinished.into(), false),
+            (PushError::TooBig { size: 2, limit: 1 }.into(), false),
+            (RecvError::TimedOut.into(), false),
+            ("connection has ended".into(), false),
+        ] {
+            assert_eq!(mounted.is_usual(&*error), usual, "{error}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// What a client asked for when it connected.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asking<'a>(&'a Asked);
 
 impl<'a> Asking<'a> {
@@ -314,11 +314,17 @@ pub(super) struct Reading {
     pub(super) handle: Handle,
 }
 
+impl fmt::Debug for Asking<'_> {
+    /// Without query and headers, in which tokens are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Asking");
+        shown.field("path", &self.path()).field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let request = self.request();
-        let mut shown = f.debug_struct("Handshake");
-        shown.field("path", &request.path()).field("address", &request.address()).finish_non_exhaustive()
+        f.debug_struct("Handshake").field("request", &self.request()).finish_non_exhaustive()
     }
 }
 

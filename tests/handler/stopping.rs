@@ -75,6 +75,7 @@ async fn a_server_that_is_dropped_closes_its_ports_and_its_connections() {
     let mut connection = lent.recv().await.unwrap();
     drop(server);
     assert_eq!((client.hears().await, built_in.hears().await), (stopping(), stopping()));
+    drop((client, built_in));
     assert_eq!(timeout(DEADLINE, connection.recv()).await.expect("it hears nothing"), Ok(None));
     assert!(TcpStream::connect(address).await.is_err());
 }
