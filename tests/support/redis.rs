@@ -8,6 +8,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -295,9 +296,20 @@ impl RedisSentinel {
 }
 
 /// A port that nobody listens on just now.
+///
+/// It is below those that the system gives to connections and to listeners that want any (`net.ipv4.ip_local_port_range`, from
+/// 32768 on), so that none of them takes it before it is used, and calls of one process have different ones.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    const FIRST: u16 = 20_000;
+    const COUNT: u32 = 12_000;
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Processes begin at different places.
+    let begin = std::process::id().wrapping_mul(997);
+    (0..COUNT)
+        .map(|_| begin.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % COUNT)
+        .map(|place| FIRST + u16::try_from(place).expect("fewer than 65536"))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 /// Whether a server on that port answers `PING` (with `NOAUTH` where it wants a password).
