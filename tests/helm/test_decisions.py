@@ -116,14 +116,19 @@ class Secrets(unittest.TestCase):
         mount, = rendered.container["volumeMounts"]
         self.assertNotIn("subPath", mount)
 
-    def test_a_changed_value_rolls_the_nodes_unless_that_is_not_wanted(self) -> None:
-        def pod(token, **more):
-            return render({"secrets": {"HTTP_TOKEN": {"value": token}}}, more).node
+    def test_a_changed_value_rolls_the_nodes_where_they_don_t_follow_it_unless_that_is_not_wanted(self) -> None:
+        def pod(name, value, **more):
+            return render({"secrets": {"HTTP_TOKEN": {"value": "t"}}}, {"secrets": {name: {"value": value}}}, more).node
 
-        self.assertEqual(pod("a"), pod("a"))
-        self.assertNotEqual(pod("a"), pod("b"))
-        self.assertEqual(pod("a", rollOnSecretChange=False), pod("b", rollOnSecretChange=False))
-        self.assertNotIn("annotations", render({"secrets": {"HTTP_TOKEN": {"existingSecret": "x"}}}).node["metadata"])
+        for name in ("REDIS_URL", "WEBHOOK_URL"):
+            a, b = (f"redis://{host}" if name == "REDIS_URL" else f"http://{host}/" for host in "ab")
+            self.assertEqual(pod(name, a), pod(name, a))
+            self.assertNotEqual(pod(name, a), pod(name, b))
+            self.assertEqual(pod(name, a, rollOnSecretChange=False), pod(name, b, rollOnSecretChange=False))
+        for name in ("HTTP_TOKEN", "METRICS_TOKEN", "JWT_SECRET", "WEBHOOK_SECRET", "PRIVATE_CHANNELS"):
+            self.assertEqual(pod(name, "a"), pod(name, "b"))
+            self.assertNotIn("annotations", pod(name, "a")["metadata"])
+        self.assertNotIn("annotations", render({"secrets": {"REDIS_URL": {"existingSecret": "x"}}}).node["metadata"])
 
     def test_prometheus_gets_the_token_from_where_it_is(self) -> None:
         monitor = {"metrics": {"serviceMonitor": {"enabled": True}}}
