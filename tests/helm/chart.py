@@ -123,11 +123,18 @@ def documented_variables() -> list[str]:
     table = README.read_text().split("<!-- config:begin -->")[1].split("<!-- config:end -->")[0]
     found = []
     for line in table.splitlines():
-        if name := re.match(r"\| `([A-Z][A-Z0-9_]*)` \|", line):
+        if name := re.match(r"\| `([A-Z][A-Z0-9_]*)`(?: ↻)? \|", line):
             found.append(name[1])
             _, _, own = line.partition("A profile's own value:")
             found += re.findall(r"`([A-Z][A-Z0-9_]*)`", own)
     assert len(found) > 80, "the README has a table of variables"
+    return found
+
+
+def followed_variables() -> list[str]:
+    """Those that a node takes over when their files change: they are marked in the table."""
+    found = re.findall(r"^\| `([A-Z][A-Z0-9_]*)` ↻ \|", README.read_text(), re.M)
+    assert len(found) > 10, "the README marks variables"
     return found
 
 

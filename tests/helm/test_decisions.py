@@ -160,14 +160,19 @@ class Secrets(unittest.TestCase):
         mount, = rendered.container["volumeMounts"]
         self.assertNotIn("subPath", mount)
 
-    def test_a_changed_value_rolls_the_nodes_unless_that_is_not_wanted(self) -> None:
-        def pod(token, **more):
-            return render({"secrets": {"HTTP_TOKEN": {"value": token}}}, more).node
+    def test_a_changed_value_rolls_the_nodes_where_they_don_t_follow_it_unless_that_is_not_wanted(self) -> None:
+        def pod(name, value, **more):
+            return render({"secrets": {"HTTP_TOKEN": {"value": "t"}}}, {"secrets": {name: {"value": value}}}, more).node
 
-        self.assertEqual(pod("a"), pod("a"))
-        self.assertNotEqual(pod("a"), pod("b"))
-        self.assertEqual(pod("a", rollOnSecretChange=False), pod("b", rollOnSecretChange=False))
-        self.assertNotIn("annotations", render({"secrets": {"HTTP_TOKEN": {"existingSecret": "x"}}}).node["metadata"])
+        for name in ("REDIS_URL", "WEBHOOK_URL"):
+            a, b = (f"redis://{host}" if name == "REDIS_URL" else f"http://{host}/" for host in "ab")
+            self.assertEqual(pod(name, a), pod(name, a))
+            self.assertNotEqual(pod(name, a), pod(name, b))
+            self.assertEqual(pod(name, a, rollOnSecretChange=False), pod(name, b, rollOnSecretChange=False))
+        for name in ("HTTP_TOKEN", "METRICS_TOKEN", "JWT_SECRET", "WEBHOOK_SECRET", "PRIVATE_CHANNELS"):
+            self.assertEqual(pod(name, "a"), pod(name, "b"))
+            self.assertNotIn("annotations", pod(name, "a")["metadata"])
+        self.assertNotIn("annotations", render({"secrets": {"REDIS_URL": {"existingSecret": "x"}}}).node["metadata"])
 
     def test_a_changed_password_of_the_bundled_redis_always_rolls_the_nodes(self) -> None:
         """They look at its URL at their start only, and Redis has the new one at once."""
@@ -180,7 +185,7 @@ class Secrets(unittest.TestCase):
 
     def test_every_variable_that_names_a_file_is_the_path_of_the_secret_s(self) -> None:
         table = README.read_text().split("<!-- config:begin -->")[1].split("<!-- config:end -->")[0]
-        names = re.findall(r"^\| `([A-Z_]+)` \|[^|]*\| (?:A file|File) with ", table, re.M)
+        names = re.findall(r"^\| `([A-Z_]+)`[^|]*\|[^|]*\| (?:A file|File) with ", table, re.M)
         self.assertLessEqual({"JWT_JWKS", "REDIS_CA", "WEBHOOK_CA"}, set(names))
         for name in names:
             self.assertEqual(render({"secrets": {name: {"existingSecret": "x"}}}).env[name], f"/etc/carillon/secrets/{name}")
@@ -311,6 +316,14 @@ class Notes(unittest.TestCase):
         guarded = render({"secrets": {"HTTP_TOKEN": {"value": "x"}}}).notes
         self.assertIn("--token-file /etc/carillon/secrets/HTTP_TOKEN", guarded)
         self.assertNotIn("WARNING", guarded)
+
+    def test_they_warn_of_figures_that_the_world_can_read(self) -> None:
+        token = {"secrets": {"HTTP_TOKEN": {"value": "x"}}}
+        outside = ({"apiIngress": {"enabled": True, "hosts": [{"host": "a.example"}]}}, {"backends": {"type": "LoadBalancer"}},
+                   {"apiHttpRoute": {"enabled": True, "parentRefs": [{"name": "x"}]}})
+        for values in outside:
+            self.assertIn("WARNING: /metrics of the HTTP API is open", render(token, values).notes)
+            self.assertNotIn("WARNING", render(token, values, {"secrets": {"METRICS_TOKEN": {"existingSecret": "x"}}}).notes)
 
     def test_they_name_the_addresses(self) -> None:
         host = {"enabled": True, "hosts": [{"host": "push.example.org", "paths": [{"path": "/live"}]}]}

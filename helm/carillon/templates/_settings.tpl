@@ -59,6 +59,16 @@ randAlphaNum gives another.
 {{- end -}}
 {{- end -}}
 
+{{- /* Those of them that nodes read when they start and never again. */ -}}
+{{- define "carillon.fixedSecrets" -}}
+{{- $followed := .Files.Lines "files/followed.txt" -}}
+{{- range $name, $secret := .Values.secrets -}}
+{{- if and (hasKey $secret "value") (not (has $name $followed)) }}
+{{ $name }}: {{ include "carillon.text" $secret.value | quote }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* All secrets, as the sources of a projected volume. */ -}}
 {{- define "carillon.secretSources" -}}
 {{- $own := list -}}
