@@ -160,6 +160,19 @@ fn the_unit_is_well_formed_and_hardened() {
         .arg(&unit));
 }
 
+#[test]
+fn the_unit_is_started_again_until_it_runs_unless_its_configuration_is_wrong() {
+    let unit = file("deploy/carillon.service");
+    let settings: Vec<&str> = unit.lines().filter(|line| !line.starts_with('#')).collect();
+    let about = settings.split(|line| *line == "[Service]").next().unwrap_or_default();
+    // systemd takes it in that section alone, and ignores it elsewhere.
+    assert!(about.contains(&"StartLimitIntervalSec=0"), "{about:?}");
+    assert!(
+        settings.contains(&"Restart=on-failure") && settings.contains(&"RestartPreventExitStatus=2"),
+        "{settings:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_service_manager_is_told_once_the_node_listens() {
     let directory = tempfile::tempdir().unwrap();

@@ -3,13 +3,17 @@
 use super::Node;
 use crate::hub::CloseReason;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// How often a slice of the sockets is closed while a node drains.
 const DRAIN_SLICE: Duration = Duration::from_millis(100);
 
 /// How long closed sockets may take for their last bytes: what the hub gives a peer to answer its close frame, and a bit.
 const LAST_BYTES: Duration = Duration::from_secs(6);
+
+/// How long HTTP requests under way may at least take for their answers: longer than a push takes, shorter than half a
+/// request that never becomes a whole one.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Not ready but still accepting for `DRAIN_DELAY`; then nobody new, and everybody closed over `DRAIN_PERIOD`; then
@@ -33,7 +37,11 @@ impl Node {
         }
         self.cluster.leave().await;
         self.http_closed.send_replace(true);
-        while self.tasks.join_next().await.is_some() {}
+        let last_answers = last_bytes.max(Instant::now() + LAST_ANSWERS);
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout_at(last_answers, ended).await.is_err() {
+            tracing::warn!("http requests are cut off: they were not whole, or not answered, in time");
+        }
     }
 
     /// Closes all sockets, a slice at a time, so that their clients don't all come back to the other nodes at once.
