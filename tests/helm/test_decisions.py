@@ -93,6 +93,11 @@ class Probes(unittest.TestCase):
         for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
             self.assertEqual(container[probe]["httpGet"], {"path": path, "port": "metrics"})
 
+    def test_one_that_is_not_wanted_is_left_out(self) -> None:
+        container = render({"probes": {"startup": None}}).container
+        self.assertNotIn("startupProbe", container)
+        self.assertIn("livenessProbe", container)
+
 
 class Pods(unittest.TestCase):
     def test_openshift_chooses_the_user(self) -> None:

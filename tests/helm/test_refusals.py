@@ -70,6 +70,8 @@ REFUSED = [
     # The rest.
     ({"fullnameOverride": "2push"}, 'everything would be called "2push"'),
     ({"fullnameOverride": "Push"}, "Set fullnameOverride"),
+    (TOKEN | {"networkPolicy": {"enabled": True}, "apiHttpRoute": {"enabled": True, "parentRefs": [{"name": "x"}]}},
+     "set networkPolicy.backends to the pods of the proxy"),
     ({"extraPodSpec": {"containers": []}}, "extraPodSpec.containers: this part of the pod is the chart's"),
     ({"metrics": {"serviceMonitor": {"enabled": True, "interval": "5s"}}}, "scrapeTimeout=10s is longer than interval=5s"),
     ({"metrics": {"podMonitor": {"enabled": True, "namespace": "monitoring"}}, "secrets": {"METRICS_TOKEN": {"value": "x"}}},
@@ -101,6 +103,8 @@ TAKEN = [
     {"secrets": {"TOKEN": {"existingSecret": "x"}}, "backends": {"type": "NodePort"}},
     {"config": {"HEARTBEAT_INTERVAL_DEVICE": "30s"}},
     {"drain": {"periodSeconds": 600}},
+    TOKEN | {"networkPolicy": {"enabled": True, "backends": [{"podSelector": {}}]},
+             "apiIngress": {"enabled": True, "hosts": [{"host": "a.example"}]}},
     REDIS | {"drain": {"periodSeconds": 600}, "rollout": {"progressDeadlineSeconds": 900}},
     {"service": {"type": "NodePort", "nodePort": 30080, "externalTrafficPolicy": "Local"}},
     {"metrics": {"podMonitor": {"enabled": True, "namespace": "monitoring"}},

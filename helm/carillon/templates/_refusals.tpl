@@ -134,6 +134,10 @@
 {{- if lt (len (uniq $ports)) 3 -}}
 {{- fail "ports.websocket, ports.http and ports.metrics have to be three ports" -}}
 {{- end -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- if and $policy.enabled (not $policy.backends) (not $policy.extraIngress) (or .Values.apiIngress.enabled .Values.apiHttpRoute.enabled) -}}
+{{- fail (printf "networkPolicy.enabled lets only pods with the label %s call the HTTP API, and nobody by apiIngress or apiHttpRoute: set networkPolicy.backends to the pods of the proxy, and to your backends" $policy.backendLabel) -}}
+{{- end -}}
 {{- if and .Values.tls.http (not .Values.tls.existingSecret) -}}
 {{- fail "tls.http needs tls.existingSecret, the certificate" -}}
 {{- end -}}
