@@ -10,6 +10,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 import urllib.error
@@ -58,7 +59,10 @@ def eventually(what, process: subprocess.Popen[str] | None = None):
             return answer
         if process and process.poll() is not None:
             raise AssertionError(f"ended with {process.returncode}: {process.stdout.read()}")
-        assert time.monotonic() < deadline, f"not within {PATIENCE} s"
+        if time.monotonic() >= deadline:
+            if process:
+                process.kill()
+            raise AssertionError(f"not within {PATIENCE} s; {process.stdout.read() if process else ''}")
         time.sleep(0.02)
 
 
@@ -127,6 +131,11 @@ class Release:
     def process(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
         process = subprocess.Popen(command, env=env, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.exit.callback(lambda: (process.kill(), process.wait(), process.stdout.close()))
+        # Whoever reads what it says would wait for ever for one that says nothing.
+        watchdog = threading.Timer(4 * PATIENCE, process.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        self.exit.callback(watchdog.cancel)
         return process
 
     def start_redis(self) -> None:
