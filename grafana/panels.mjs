@@ -66,12 +66,13 @@ export const NODE_STATES = [
       0: { text: 'not ready', color: 'red', index: 0 },
       1: { text: 'ready', color: 'green', index: 1 },
       2: { text: 'stopping', color: 'orange', index: 2 },
+      '-1': { text: 'unreachable', color: 'red', index: 3 },
     },
   },
 ];
 
-/** 0, 1 and 2 of NODE_STATES. */
-export const NODE_STATE = `${of('carillon_ready')} + 2 * ${of('carillon_draining')}`;
+/** One of NODE_STATES. A node that can't be scraped says nothing of itself. */
+export const NODE_STATE = `${of('carillon_ready')} + 2 * ${of('carillon_draining')} or (${of('up')} == 0) - 1`;
 
 const target = ([expr, legendFormat], index, more = {}) => ({
   datasource: DATASOURCE,
