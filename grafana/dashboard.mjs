@@ -4,7 +4,7 @@
 // says what is shown and what to do about it, and its queries. How panels look is in panels.mjs. Grafana 11 and later.
 
 import { writeFileSync } from 'node:fs';
-import { DATASOURCE, NODE_STATE, NODE_STATES, REDIS_STATES, atLeast, graph, heat, layout, nodes, of, quantile, quantiles, rate, row, stat, states, steps, sum, total } from './panels.mjs';
+import { DATASOURCE, NODE_STATE, NODE_STATES, REDIS_STATES, atLeast, graph, heat, layout, mean, nodes, of, quantile, quantiles, rate, row, stat, states, steps, sum, total } from './panels.mjs';
 
 // The questions
 
@@ -78,7 +78,7 @@ const QUESTIONS = [
     graph('Bus: lag', "From taking a push to its arrival at a node, by Redis' clock. Under a millisecond in one data centre.", quantiles('carillon_bus_lag_seconds'), { unit: 's', line: 0.1 }),
     graph('Writes', 'Calls that write to sockets, a second, and the messages that one carried on average. Several a call is how a node keeps up under load; it is no sign of trouble.', [
       [rate('carillon_writes_total'), 'writes a second'],
-      [`${rate('carillon_messages_per_write_sum')} / ${rate('carillon_messages_per_write_count')}`, 'messages in one'],
+      [mean('carillon_messages_per_write'), 'messages in one'],
     ]),
     graph('Waiting in the hub', 'Bytes of pushes that wait for their sockets inside a node. More than a moment: out of CPU. At HUB_QUEUE pushes are dropped ("Trouble on the bus").', [[sum('instance', of('carillon_hub_queue_bytes')), '{{instance}}']], { unit: 'bytes' }),
   ]),
@@ -98,7 +98,7 @@ const QUESTIONS = [
       [rate('carillon_registrations_total'), 'written anew a second'],
       [rate('carillon_node_deaths_total'), 'deaths a second'],
       [rate('carillon_registrations_reaped_total'), 'cleaned up a second'],
-      [`${rate('carillon_registration_batch_changes_sum')} / ${rate('carillon_registration_batch_changes_count')}`, 'changes in a batch'],
+      [mean('carillon_registration_batch_changes'), 'changes in a batch'],
     ]),
     graph('Bus', 'Messages to and from the bus, a second. Received by far more than published: many nodes listen to the same audiences, which is what a cluster costs.', [
       [rate('carillon_bus_published_total'), 'published'],

@@ -16,8 +16,14 @@ export const rate = (metric, by = '', matchers = '') => sum(by, `rate(${of(metri
 /** How often in the time that is shown. */
 export const total = (metric, by = '', matchers = '') => sum(by, `increase(${of(metric, matchers)}[$__range])`);
 
+/** What is a number: nothing where nothing was observed, which would be a "NaN" on the panel. */
+const number = (expression) => `${expression} >= 0`;
+
 export const quantile = (q, histogram, by = '', matchers = '') =>
-  `histogram_quantile(${q}, ${rate(`${histogram}_bucket`, by ? `${by}, le` : 'le', matchers)})`;
+  number(`histogram_quantile(${q}, ${rate(`${histogram}_bucket`, by ? `${by}, le` : 'le', matchers)})`);
+
+/** Of a histogram. */
+export const mean = (histogram) => number(`${rate(`${histogram}_sum`)} / ${rate(`${histogram}_count`)}`);
 
 /** A pair of expression and legend for each of the usual quantiles. */
 export const quantiles = (histogram) => [
