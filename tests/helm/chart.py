@@ -106,10 +106,11 @@ def loaded(path: Path) -> helm_python.Chart:
     return helm_python.Chart.load(path)
 
 
-def render(*layers: Object, version: str = VERSIONS[-1], chart: Path = CHART) -> Rendered:
+def render(*layers: Object, version: str = VERSIONS[-1], chart: Path = CHART,
+           release: str = RELEASE, namespace: str = NAMESPACE) -> Rendered:
     """The chart with these values, for that version of Kubernetes. Raises `helm_python.HelmError`."""
     values = merged({"kubeVersion": version}, *layers)
-    return Rendered(loaded(chart).render(values, name=RELEASE, namespace=NAMESPACE))
+    return Rendered(loaded(chart).render(values, name=release, namespace=namespace))
 
 
 def containers(pod: Object) -> list[Object]:

@@ -37,7 +37,7 @@ class Generated(unittest.TestCase):
             self.assertIs(part["additionalProperties"], False, path)
             return [name for key, below in part["properties"].items() for name in names(below, f"{path}{key}.")]
 
-        described = set(names(schema)) - {"global"}
+        described = set(names(schema)) - {"global", "enabled"}
         values = read_yaml((CHART / "values.yaml").read_text())
         free = {name for name in described if name.split(".")[-1] in
                 ("podSecurityContext", "securityContext", "labels", "requests", "limits")}

@@ -96,7 +96,7 @@ class Release:
     def here(self, text: str) -> str:
         """A path of a container as one of this machine, the bundled Redis's name as its address."""
         text = re.sub(r"^/(etc|run)/carillon", rf"{self.directory}/\1/carillon", text)
-        return re.sub(r"@[a-z-]+-redis:6379", f"@127.0.0.1:{self.redis_port}", text)
+        return re.sub(r"@[a-z0-9-]+-redis:6379", f"@127.0.0.1:{self.redis_port}", text)
 
     def make_certificate(self) -> None:
         directory = self.directory / "etc/carillon/tls"
