@@ -295,21 +295,25 @@ impl RedisSentinel {
     }
 }
 
-/// A port that nobody listens on just now.
-///
-/// It is below those that the system gives to connections and to listeners that want any (`net.ipv4.ip_local_port_range`, from
-/// 32768 on), so that none of them takes it before it is used, and calls of one process have different ones.
+/// Ports for whoever has to be told one. Below those that the system gives out by itself (32768 and up): one of these would be
+/// somebody's by the time it is used, if only as the near end of a connection.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How many of [`PORTS`] were looked at. Each process begins elsewhere and comes back to none before all the others.
+static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
+
+/// A port that nobody listens on just now, and that no other test gets.
 pub fn free_port() -> u16 {
-    const FIRST: u16 = 20_000;
-    const COUNT: u32 = 12_000;
-    static CALLS: AtomicU32 = AtomicU32::new(0);
-    // Processes begin at different places.
-    let begin = std::process::id().wrapping_mul(997);
-    (0..COUNT)
-        .map(|_| begin.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % COUNT)
-        .map(|place| FIRST + u16::try_from(place).expect("fewer than 65536"))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port")
+    let count = u32::from(PORTS.end - PORTS.start);
+    for _ in 0..count {
+        // 37 shares no divisor with the count: neighbours among processes are far apart.
+        let at = (std::process::id().wrapping_mul(37) + LOOKED_AT.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start + u16::try_from(at).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port in {PORTS:?} is free");
 }
 
 /// Whether a server on that port answers `PING` (with `NOAUTH` where it wants a password).
