@@ -188,6 +188,17 @@ async fn a_service_manager_is_told_once_the_node_listens() {
 }
 
 #[tokio::test]
+async fn text_that_is_logged_to_no_terminal_has_no_colours() {
+    let node = Node::spawn(&[("LOG_FORMAT", "text")]);
+    node.logs("listening").await;
+    let log = node.log();
+    assert!(
+        log.iter().any(|line| line.contains(" INFO ")) && !log.iter().any(|line| line.contains('\u{1b}')),
+        "{log:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_service_manager_that_is_not_there_is_put_up_with() {
     let node = Node::start(&[("NOTIFY_SOCKET", "/nowhere/notify")]).await;
     node.logs("/nowhere/notify").await;
