@@ -16,16 +16,14 @@ const LAST_BYTES: Duration = Duration::from_secs(6);
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 impl Node {
-    /// Not ready but still accepting for `DRAIN_DELAY`; then nobody new, and everybody closed over `DRAIN_PERIOD`; then
-    /// out of the cluster; HTTP answers until the end. Without sockets there is nothing to wait for.
+    /// Not ready but still accepting for `DRAIN_DELAY`, for load balancers, which send clients and pushes to a node without
+    /// sockets too; then nobody new, and everybody closed over `DRAIN_PERIOD`, or as soon as nobody is there; then out of the
+    /// cluster; HTTP answers until the end.
     pub(super) async fn drain(&mut self) {
         let connections = self.hub.count();
         tracing::info!(connections, delay = ?self.config.drain_delay, period = ?self.config.drain_period, "stopping");
         self.draining.send_replace(true);
-        let delay = Instant::now() + self.config.drain_delay;
-        while self.hub.held() > 0 && Instant::now() < delay {
-            sleep(DRAIN_SLICE.min(delay - Instant::now())).await;
-        }
+        sleep(self.config.drain_delay).await;
         self.ws_closed.send_replace(true);
         self.close_sockets().await;
         let last_bytes = Instant::now() + LAST_BYTES;
