@@ -4,14 +4,14 @@
 // says what is shown and what to do about it, and its queries. How panels look is in panels.mjs. Grafana 11 and later.
 
 import { writeFileSync } from 'node:fs';
-import { DATASOURCE, NODE_STATE, NODE_STATES, REDIS_STATES, atLeast, graph, heat, layout, nodes, of, quantile, quantiles, rate, row, stat, states, steps, sum, total } from './panels.mjs';
+import { DATASOURCE, NODE_STATE, NODE_STATES, REDIS_STATES, atLeast, graph, heat, layout, mean, nodes, of, quantile, quantiles, rate, row, stat, states, steps, sum, total } from './panels.mjs';
 
 // The questions
 
 const QUESTIONS = [
   row('At a glance', [
-    stat('Nodes now', 'Nodes that Prometheus scrapes, those of them that are ready, and those that stop. Fewer ready than there are: see "Is a drain going on?", then /readyz of the node that is not ready.', [
-      [`count(${of('up')})`, 'scraped'],
+    stat('Nodes now', 'Nodes that Prometheus is to scrape, those of them that are ready, and those that stop. Fewer ready than there are: see "Is a drain going on?", then /readyz of the node that is not ready.', [
+      [`count(${of('up')})`, 'known'],
       [`sum(${of('carillon_ready')})`, 'ready'],
       [`sum(${of('carillon_draining')})`, 'stopping'],
     ], { w: 6 }),
@@ -24,7 +24,7 @@ const QUESTIONS = [
     stat('Slow clients', 'Connections closed in the time shown because they did not read what they were sent. Many: "Who is slow?".', [[total('carillon_slow_consumers_total'), '']], { thresholds: steps(1, 100), decimals: 0, w: 6 }),
     stat('Gaps', 'Connections that may have missed a push in the time shown. Any: "Is Redis well?", "Trouble on the bus".', [[total('carillon_bus_gaps_total'), '']], { thresholds: steps(1, 100), decimals: 0, w: 6 }),
     stat('Turned away', 'Handshakes refused in the time shown, whatever for. Many: "Handshakes refused" has the reasons.', [[total('carillon_connections_refused_total'), '']], { thresholds: steps(1, 1000), decimals: 0, w: 6 }),
-    stat('Alerts', "Alerts of Carillon's rules that fire now. Each has a runbook with it.", [['count(ALERTS{alertname=~"Carillon.*", alertstate="firing"}) or vector(0)', '']], { thresholds: steps(1, 1), w: 6 }),
+    stat('Alerts', "Alerts of Carillon's rules that fire now for this cluster, or for there being none. Each has a runbook with it.", [['count(ALERTS{alertname=~"Carillon.*", alertstate="firing", namespace=~"$namespace|", job=~"$job|"}) or vector(0)', '']], { thresholds: steps(1, 1), w: 6 }),
   ]),
 
   row('Are clients connected?', [
@@ -78,7 +78,7 @@ const QUESTIONS = [
     graph('Bus: lag', "From taking a push to its arrival at a node, by Redis' clock. Under a millisecond in one data centre.", quantiles('carillon_bus_lag_seconds'), { unit: 's', line: 0.1 }),
     graph('Writes', 'Calls that write to sockets, a second, and the messages that one carried on average. Several a call is how a node keeps up under load; it is no sign of trouble.', [
       [rate('carillon_writes_total'), 'writes a second'],
-      [`${rate('carillon_messages_per_write_sum')} / ${rate('carillon_messages_per_write_count')}`, 'messages in one'],
+      [mean('carillon_messages_per_write'), 'messages in one'],
     ]),
     graph('Waiting in the hub', 'Bytes of pushes that wait for their sockets inside a node. More than a moment: out of CPU. At HUB_QUEUE pushes are dropped ("Trouble on the bus").', [[sum('instance', of('carillon_hub_queue_bytes')), '{{instance}}']], { unit: 'bytes' }),
   ]),
@@ -98,7 +98,7 @@ const QUESTIONS = [
       [rate('carillon_registrations_total'), 'written anew a second'],
       [rate('carillon_node_deaths_total'), 'deaths a second'],
       [rate('carillon_registrations_reaped_total'), 'cleaned up a second'],
-      [`${rate('carillon_registration_batch_changes_sum')} / ${rate('carillon_registration_batch_changes_count')}`, 'changes in a batch'],
+      [mean('carillon_registration_batch_changes'), 'changes in a batch'],
     ]),
     graph('Bus', 'Messages to and from the bus, a second. Received by far more than published: many nodes listen to the same audiences, which is what a cluster costs.', [
       [rate('carillon_bus_published_total'), 'published'],
@@ -127,7 +127,7 @@ const QUESTIONS = [
   ]),
 
   row('Is a drain going on?', [
-    states('Ready, stopping', 'What each node was when. stopping for longer than DRAIN_DELAY + DRAIN_PERIOD: its log. not ready: /readyz has the reason.', `max by (instance) (${NODE_STATE})`, NODE_STATES, { w: 8 }),
+    states('Ready, stopping', 'What each node was when. stopping for longer than DRAIN_DELAY + DRAIN_PERIOD: its log. not ready: /readyz has the reason. unreachable: Prometheus could not scrape it.', `max by (instance) (${NODE_STATE})`, NODE_STATES, { w: 8 }),
     graph('Connections of nodes that stop', 'Clients that are still to be sent away. It should fall evenly over DRAIN_PERIOD; what is left at the end does not answer.', [[`${sum('instance', of('carillon_connections_open'))} and on (instance) ${of('carillon_draining')} == 1`, '{{instance}}']]),
     graph('Sent away, coming back', 'Connections closed as their node stops, and those taken in by the others, a second: they should be alike. Fewer come back: "Handshakes refused", or the load balancer.', [
       [rate('carillon_connections_closed_total', '', 'reason="going_away"'), 'sent away'],
@@ -136,7 +136,7 @@ const QUESTIONS = [
   ]),
 
   row('Which node?', [
-    nodes('Nodes', 'A line for each node. Look for the one that differs: another version, the only late one, most unsent bytes, near a limit, started a moment ago.', [
+    nodes('Nodes', 'A line for each node. Look for the one that differs: another version, the only late one, most unsent bytes, near a limit, started a moment ago. One that can not be scraped has its state alone.', [
       [null, `group by (instance, version, commit) (${of('carillon_build_info')})`],
       ['state', `max by (instance) (${NODE_STATE})`, { mappings: NODE_STATES }],
       ['Redis', `max by (instance) (${of('carillon_redis_state')})`, { mappings: REDIS_STATES }],

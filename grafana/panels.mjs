@@ -16,8 +16,14 @@ export const rate = (metric, by = '', matchers = '') => sum(by, `rate(${of(metri
 /** How often in the time that is shown. */
 export const total = (metric, by = '', matchers = '') => sum(by, `increase(${of(metric, matchers)}[$__range])`);
 
+/** What is a number: nothing where nothing was observed, which would be a "NaN" on the panel. */
+const number = (expression) => `${expression} >= 0`;
+
 export const quantile = (q, histogram, by = '', matchers = '') =>
-  `histogram_quantile(${q}, ${rate(`${histogram}_bucket`, by ? `${by}, le` : 'le', matchers)})`;
+  number(`histogram_quantile(${q}, ${rate(`${histogram}_bucket`, by ? `${by}, le` : 'le', matchers)})`);
+
+/** Of a histogram. */
+export const mean = (histogram) => number(`${rate(`${histogram}_sum`)} / ${rate(`${histogram}_count`)}`);
 
 /** A pair of expression and legend for each of the usual quantiles. */
 export const quantiles = (histogram) => [
@@ -66,12 +72,13 @@ export const NODE_STATES = [
       0: { text: 'not ready', color: 'red', index: 0 },
       1: { text: 'ready', color: 'green', index: 1 },
       2: { text: 'stopping', color: 'orange', index: 2 },
+      '-1': { text: 'unreachable', color: 'red', index: 3 },
     },
   },
 ];
 
-/** 0, 1 and 2 of NODE_STATES. */
-export const NODE_STATE = `${of('carillon_ready')} + 2 * ${of('carillon_draining')}`;
+/** One of NODE_STATES. A node that can't be scraped says nothing of itself. */
+export const NODE_STATE = `${of('carillon_ready')} + 2 * ${of('carillon_draining')} or (${of('up')} == 0) - 1`;
 
 const target = ([expr, legendFormat], index, more = {}) => ({
   datasource: DATASOURCE,

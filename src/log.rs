@@ -34,7 +34,9 @@ pub fn init(format: LogFormat, filter: &str) -> Result<LogLevel, LogError> {
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
+    // Colours are for terminals: in a file or a journal they are only in the way of whoever searches it.
     let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = if std::io::stderr().is_terminal() { lines } else { lines.with_ansi(false) };
     let lines = if text { lines.boxed() } else { lines.json().flatten_event(true).boxed() };
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;
     Ok(LogLevel(handle))

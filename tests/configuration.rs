@@ -4,6 +4,8 @@ mod support;
 
 use rustix::process::Signal;
 use std::fs;
+use std::path::Path;
+use support::device::metric;
 use support::http::get;
 use support::node::{carillon, finish};
 use support::redis::free_port;
@@ -223,6 +225,90 @@ async fn a_file_is_read_again_on_sighup_and_no_connection_drops() {
     .await;
     assert_eq!(node.api().call("action=getConnections&token=old").await.unwrap()["message"], "access deny");
     listener.hears_text("hello").await;
+}
+
+/// Writes a file as Kubernetes does those of a mounted secret: beside it, then in its place.
+fn exchange(file: &Path, content: &str) {
+    let fresh = file.with_extension("fresh");
+    fs::write(&fresh, content).unwrap();
+    fs::rename(&fresh, file).unwrap();
+}
+
+async fn last_reload(node: &Node) -> u64 {
+    metric(node, "carillon_config_last_reload_successful").await
+}
+
+#[tokio::test]
+async fn a_file_is_followed_without_a_word_to_the_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let [token, level] = ["token", "level"].map(|name| directory.path().join(name));
+    fs::write(&token, "old").unwrap();
+    fs::write(&level, "info").unwrap();
+    let files = [("HTTP_TOKEN_FILE", token.to_str().unwrap()), ("LOG_FILE", level.to_str().unwrap())];
+    let node = Node::start(&files).await;
+    let mut listener = Listener::connect(node.ws(), "/?channel[]=news").await;
+
+    exchange(&token, "new\n");
+    eventually("the new token is taken", DEADLINE, async || {
+        node.api().response("action=push&to=channel&channel=news&message=hello&token=new").await
+    })
+    .await;
+    assert_eq!(node.api().call("action=getConnections&token=old").await.unwrap()["message"], "access deny");
+    listener.hears_text("hello").await;
+
+    exchange(&level, "nonsense=nonsense");
+    eventually("the fault is in the metrics", DEADLINE, async || {
+        (last_reload(&node).await == 0).then_some(()).ok_or("it is not")
+    })
+    .await;
+    let said = |what: &str| node.log().iter().filter(|line| line.contains(what)).count();
+    assert_eq!(said("not reloaded"), 1);
+    exchange(&level, "info");
+    eventually("what was there before the fault is good again", DEADLINE, async || {
+        (last_reload(&node).await == 1).then_some(()).ok_or("it is not")
+    })
+    .await;
+    // Several looks were the same fault.
+    assert_eq!(said("not reloaded"), 1);
+    node.api().response("action=push&to=channel&channel=news&message=again&token=new").await.unwrap();
+    listener.hears_text("again").await;
+}
+
+#[tokio::test]
+async fn a_followed_file_never_opens_what_it_guarded() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    fs::write(&token, "old").unwrap();
+    let node = Node::start(&[("HTTP_TOKEN_FILE", token.to_str().unwrap())]).await;
+    exchange(&token, "");
+    eventually("the fault is in the metrics", DEADLINE, async || {
+        (last_reload(&node).await == 0).then_some(()).ok_or("it is not")
+    })
+    .await;
+    assert_eq!(node.api().call("action=getConnections").await.unwrap()["message"], "access deny");
+    node.api().response("action=getConnections&token=old").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_file_that_takes_a_restart_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let [limit, token] = ["limit", "token"].map(|name| directory.path().join(name));
+    fs::write(&limit, "1000").unwrap();
+    fs::write(&token, "old").unwrap();
+    let files = [("MAX_PUSH_FILE", limit.to_str().unwrap()), ("HTTP_TOKEN_FILE", token.to_str().unwrap())];
+    let node = Node::start(&files).await;
+    exchange(&limit, "2000");
+    exchange(&token, "new");
+    eventually("the log says what takes a restart", DEADLINE, async || {
+        let named = "all is taken over but MAX_PUSH, which takes a restart";
+        node.log().iter().any(|line| line.contains(named)).then_some(()).ok_or("it does not")
+    })
+    .await;
+    assert_eq!(last_reload(&node).await, 0);
+    eventually("the rest is taken over", DEADLINE, async || {
+        node.api().response("action=getConnections&token=new").await
+    })
+    .await;
 }
 
 #[tokio::test]

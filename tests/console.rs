@@ -165,10 +165,7 @@ async fn a_node_tells_its_state_and_counts_what_it_does() {
 
 #[tokio::test]
 async fn websockets_on_the_port_of_the_page_have_no_port_of_their_own() {
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port().to_string()
-    };
+    let port = support::redis::free_port().to_string();
     let node = Node::start(&[("WS_PORT", &port), ("HTTP_PORT", &port)]).await;
     assert_eq!(get(&node, "/console/node").await.json()["ws_port"], Value::Null);
 }

@@ -282,6 +282,7 @@ async fn what_is_overlooked_is_counted_and_logged_but_not_line_by_line() {
     backend.write("[]".repeat(1000)).await;
     backend.reads(&"OK".repeat(1000)).await;
     assert_eq!(refused(&node, "unix", "not_an_object").await, 1000);
+    node.logs("is not an object").await;
     let lines = node.log().iter().filter(|line| line.contains("is not an object")).count();
     assert!((1..100).contains(&lines), "{lines} lines of log");
     assert_eq!(backend.ask(r#"{"action":"multicast","data":1}"#).await, "OK");

@@ -118,6 +118,17 @@ async fn half_a_handshake_held_open_is_hung_up_on_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn who_has_asked_for_something_may_be_silent_for_longer_than_who_has_not() {
+    let node = Node::start(&[("HANDSHAKE_TIMEOUT", "1s")]).await;
+    let mut asked = Http::connect(node.http()).await.unwrap();
+    assert_eq!(asked.get("/livez").await.unwrap().status, 200);
+    let mut silent = Raw::connect(node.http()).await;
+    silent.rest().await;
+    // A load balancer's connection: it would lose the push that crosses the node's close.
+    assert_eq!(asked.get("/livez").await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn frames_that_break_rfc_6455_close_the_connection_with_the_code_that_says_why() {
     let node = Node::start(&[]).await;
     let mut bystander = Bystander::of(&node).await;

@@ -4,7 +4,10 @@
 mod support;
 
 use futures_util::future::join_all;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use support::balancer::{Balancer, Kind};
 use support::device::metric;
 use support::eventually::{meanwhile, same};
@@ -12,6 +15,8 @@ use support::http::{Http, get, request};
 use support::raw::{Raw, handshake_with};
 use support::ws::{all_hear, nobody_is_gone};
 use support::{DEADLINE, Fleet, Heard, Listener, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// Clients of a test: some for each node.
 const CROWD: usize = 12;
@@ -55,7 +60,7 @@ async fn clients_and_backends_are_spread_over_the_nodes(kind: Kind) {
     // What is no upgrade does not look like one to the node.
     let page = get(balancer.ws, "/").await.unwrap();
     assert!((400..500).contains(&page.status), "{page:?}");
-    for own in ["/metrics", "/livez", "/readyz"] {
+    for own in ["/metrics", "/livez", "/readyz", "/admin/status", "/admin/stop"] {
         assert_eq!(get(balancer.http, own).await.unwrap().status, 404, "{own}");
     }
     nobody_is_gone(&mut crowd).await;
@@ -118,6 +123,73 @@ async fn a_node_that_stops_refuses_nobody(kind: Kind) {
         push(balancer.http, &number.to_string()).await;
         all_hear(&mut crowd, &number.to_string()).await;
     }
+}
+
+/// Something in a node's place that is well, takes each request whole, and hangs up without an answer: as a node does that is
+/// killed in that moment. It counts what it took.
+async fn takes_and_says_nothing(taken: Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let taken = Arc::clone(&taken);
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                    if stream.read_buf(&mut head).await? == 0 {
+                        return Ok(());
+                    }
+                }
+                if head.starts_with(b"GET /livez ") || head.starts_with(b"GET /readyz ") {
+                    return stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                }
+                taken.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, io::Error>(())
+            });
+        }
+    });
+    address
+}
+
+async fn a_push_is_never_sent_twice(kind: Kind) {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let address = takes_and_says_nothing(Arc::clone(&taken)).await;
+        nodes.push((address, address));
+    }
+    // Each of them fails, and none is given up for it.
+    let balancer = Balancer::at(kind, &nodes, |configuration| match kind {
+        Kind::Nginx => configuration.with("max_fails=1", "max_fails=0"),
+        Kind::Haproxy => configuration,
+    })
+    .await;
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let requests = [
+        request("POST", "/", &form, b"action=push&to=all&message=once"),
+        request("POST", "/?action=push&to=all&message=once", &[], b""),
+        request(
+            "POST",
+            "/",
+            &[("content-type", "application/json")],
+            br#"{"event":"broadcast","broadcast":{"msg":"once"}}"#,
+        ),
+        request("GET", "/?action=push&to=all&message=once", &[], b""),
+        request("PUT", "/?to=all&message=once&action=push", &[], b""),
+        request("GET", "/?event=broadcast&broadcast%5Bmsg%5D=once", &[], b""),
+        request("GET", "/?broadcast[msg]=once&event=getIds,broadcast", &[], b""),
+    ];
+    for sent in requests {
+        let answer = Http::connect(balancer.http).await.unwrap().request(&sent).await.unwrap();
+        let sent = String::from_utf8_lossy(&sent);
+        assert_eq!(answer.status, 502, "{sent}");
+        assert_eq!(taken.swap(0, Ordering::SeqCst), 1, "{sent}");
+    }
+    // What only reads is asked of another node, where the load balancer can tell.
+    let answer = get(balancer.http, "/?action=countConnections").await.unwrap();
+    assert_eq!(answer.status, 502);
+    let tried = taken.load(Ordering::SeqCst);
+    assert_eq!(tried, if matches!(kind, Kind::Nginx) { 3 } else { 1 });
 }
 
 async fn only_the_silent_are_cut_off(kind: Kind) {
@@ -212,6 +284,7 @@ macro_rules! behind {
 behind! {
     clients_and_backends_are_spread_over_the_nodes: nginx_spreads_clients_and_backends, haproxy_spreads_clients_and_backends;
     a_killed_nodes_clients_come_back_to_the_others: nginx_notices_a_killed_node, haproxy_notices_a_killed_node;
+    a_push_is_never_sent_twice: nginx_sends_no_push_twice, haproxy_sends_no_push_twice;
     a_node_that_stops_refuses_nobody: nginx_refuses_nobody_while_a_node_stops, haproxy_refuses_nobody_while_a_node_stops;
     only_the_silent_are_cut_off: nginx_cuts_off_the_silent_only, haproxy_cuts_off_the_silent_only;
     clients_are_known_by_either_header: nginx_tells_where_clients_are, haproxy_tells_where_clients_are;

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use support::backend::{Reply, SECRET};
 use support::certificates::Certificates;
 use support::device::{self, Place};
@@ -27,6 +28,13 @@ const VARIABLES: [(&str, &str); 5] =
 
 /// Alerts that the load itself brings about: clients are refused without end, and a node stops and takes its time.
 const PROVOKED: [&str; 2] = ["CarillonClientsTurnedAway", "CarillonDrainTakesLong"];
+
+/// Alerts that a busy machine brings about, on which everything takes its time.
+const OF_A_BUSY_MACHINE: [&str; 4] =
+    ["CarillonRedisSlow", "CarillonPushesLate", "CarillonWebhookSlow", "CarillonMembershipsWait"];
+
+/// For what hundreds of questions to Prometheus have to come true, beside a load that takes the machine.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The title and the expression of each query on the dashboard.
 fn queries(dashboard: &Value) -> Vec<(String, String)> {
@@ -72,7 +80,6 @@ impl Cluster {
         let (redis_url, unix_socket) = (redis.url(), socket.text());
         let common = [
             ("REDIS_URL", redis_url.as_str()),
-            ("NODE_LEASE", "2s"),
             ("WEBHOOK_URL", application.url()),
             ("WEBHOOK_SECRET", SECRET),
             ("WEBHOOK_EVENTS", "open,message,close,channel_occupied,channel_vacated"),
@@ -169,7 +176,7 @@ async fn everything_has_data(prometheus: &Prometheus, rules: &[Value]) {
     assert!(selectors.len() > 80, "{}", selectors.len());
     open.extend(selectors.into_iter().map(|selector| (format!("selector {selector}"), selector)));
 
-    eventually("every query has data", DEADLINE, async || {
+    eventually("every query has data", PATIENCE, async || {
         let mut still = Vec::new();
         for (title, expression) in &open {
             let values = prometheus.values(expression).await;
@@ -222,17 +229,20 @@ async fn every_query_has_data_under_load_and_alerts_stay_calm_until_something_br
     .await;
     everything_has_data(&prometheus, &rules).await;
     variables_have_values(&prometheus, cluster.nodes.len()).await;
-    let calm = prometheus.alert_names().await;
-    assert_eq!(
-        calm.iter().filter(|name| !PROVOKED.contains(&name.as_str())).collect::<Vec<_>>(),
-        Vec::<&String>::new()
-    );
+    // A single scrape may come too late, which is over with the next.
+    eventually("only the alerts are active that the load brings about", DEADLINE, async || {
+        let mut active = prometheus.alert_names().await;
+        active.retain(|name| !PROVOKED.contains(&name.as_str()) && !OF_A_BUSY_MACHINE.contains(&name.as_str()));
+        if active.is_empty() { Ok(()) } else { Err(format!("{active:?}")) }
+    })
+    .await;
 
     load.abort();
     cluster.nodes[1].kill();
     active(&prometheus, &["CarillonNodeDown", "CarillonNodeDied", "CarillonDrainTakesLong"]).await;
+    a_node_that_is_gone_is_shown_as_such(&prometheus).await;
     cluster.redis.kill();
-    active(&prometheus, &["CarillonRedisAway", "CarillonNodeNotReady", "CarillonNoNodeReady"]).await;
+    active(&prometheus, &["CarillonRedisAway", "CarillonNoNodeReady"]).await;
     for alert in prometheus.alerts().await {
         for (name, text) in alert["annotations"].as_object().unwrap() {
             let text = text.as_str().unwrap();
@@ -240,6 +250,21 @@ async fn every_query_has_data_under_load_and_alerts_stay_calm_until_something_br
         }
     }
     drop(cluster.application);
+}
+
+/// Its own metrics went with it: the dashboard has its state from Prometheus.
+async fn a_node_that_is_gone_is_shown_as_such(prometheus: &Prometheus) {
+    let queries = queries(&dashboard());
+    for title in ["Ready, stopping (A)", "Nodes (B)"] {
+        let (_, expression) = queries.iter().find(|(found, _)| found == title).unwrap();
+        let expression = with_variables(expression);
+        eventually("ready, unreachable and stopping", DEADLINE, async || {
+            let mut states = prometheus.values(&expression).await.unwrap();
+            states.sort_by(f64::total_cmp);
+            support::eventually::same(states, vec![-1.0, 1.0, 2.0])
+        })
+        .await;
+    }
 }
 
 /// Waits until these alerts fire or are about to: for the rest of it time has to go by.

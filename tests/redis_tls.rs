@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::net::TcpListener;
 use support::certificates::Certificates;
+use support::redis::free_port;
 use support::{DEADLINE, Listener, Node, RedisServer, eventually};
 
 /// A Redis with a password and a TLS port, and that port's number.
 async fn redis_with_tls(certificates: &Certificates) -> (RedisServer, u16) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let (certificate, key) = (certificates.path("server.pem"), certificates.path("server.key"));
     let tls_port = port.to_string();
     let server = RedisServer::start_with(&[

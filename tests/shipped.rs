@@ -160,6 +160,19 @@ fn the_unit_is_well_formed_and_hardened() {
         .arg(&unit));
 }
 
+#[test]
+fn the_unit_is_started_again_until_it_runs_unless_its_configuration_is_wrong() {
+    let unit = file("deploy/carillon.service");
+    let settings: Vec<&str> = unit.lines().filter(|line| !line.starts_with('#')).collect();
+    let about = settings.split(|line| *line == "[Service]").next().unwrap_or_default();
+    // systemd takes it in that section alone, and ignores it elsewhere.
+    assert!(about.contains(&"StartLimitIntervalSec=0"), "{about:?}");
+    assert!(
+        settings.contains(&"Restart=on-failure") && settings.contains(&"RestartPreventExitStatus=2"),
+        "{settings:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_service_manager_is_told_once_the_node_listens() {
     let directory = tempfile::tempdir().unwrap();
@@ -170,14 +183,25 @@ async fn a_service_manager_is_told_once_the_node_listens() {
     let mut told = [0; 256];
     let length = socket.recv(&mut told).unwrap();
     assert!(told[..length].starts_with(b"READY=1\n"), "{}", String::from_utf8_lossy(&told[..length]));
-    assert!(node.log().iter().any(|line| line.contains("listening")) || !node.has_ended());
     node.listening().await;
     assert!(node.api().is_ready().await);
 }
 
 #[tokio::test]
+async fn text_that_is_logged_to_no_terminal_has_no_colours() {
+    let node = Node::spawn(&[("LOG_FORMAT", "text")]);
+    node.logs("listening").await;
+    let log = node.log();
+    assert!(
+        log.iter().any(|line| line.contains(" INFO ")) && !log.iter().any(|line| line.contains('\u{1b}')),
+        "{log:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_service_manager_that_is_not_there_is_put_up_with() {
     let node = Node::start(&[("NOTIFY_SOCKET", "/nowhere/notify")]).await;
+    node.logs("/nowhere/notify").await;
     assert!(node.log().iter().any(|line| line.contains("/nowhere/notify") && line.contains("WARN")));
 }
 

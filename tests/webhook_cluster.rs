@@ -121,7 +121,7 @@ async fn closes_that_a_stopping_node_could_not_tell_are_told_by_another_one() {
     let all = ids(&stopping).await;
     stopping.terminate();
     assert!(stopping.ended().await.success());
-    assert!(stopping.log().iter().any(|line| line.contains("left to the other nodes")), "{:?}", stopping.log());
+    stopping.logs("left to the other nodes").await;
     backend.now(|_| Reply::Status(204));
     let told = closes(&backend, &all).await;
     assert!(told.values().all(|event| event["code"] == 1001 && event["cause"] == "going_away"), "{told:?}");

@@ -9,9 +9,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +21,11 @@ use tokio::sync::{Semaphore, watch};
 
 /// Bytes of a request's line and headers. hyper takes a URL of up to 64 KiB, which is what a push by GET may need.
 const MAX_HEAD: usize = 96 << 10;
+
+/// How long a connection may be idle between two requests. Load balancers and clients keep theirs for 60 s (nginx, AWS) to 90 s
+/// (Go): who closes an idle connection has to be who sends the next request, as one that crosses the close is lost, and nobody knows
+/// whether it was.
+const IDLE: Duration = Duration::from_secs(120);
 
 /// How long data may stay unacknowledged before the kernel gives a connection up: a client that asks for a long listing
 /// and doesn't read it.
@@ -121,14 +128,24 @@ impl Api {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let _open = Active::new(&self.http.connections);
+        let asked = AtomicBool::new(false);
         let service = service_fn(|request| {
+            asked.store(true, Ordering::Relaxed);
             let (api, surface) = (&self, &surface);
             async move { Ok::<_, Infallible>(api.handle(request, peer, surface).await) }
         });
+        let limit = self.service.limits().handshake_timeout;
+        // Who has asked for nothing yet has less time than who has.
+        let nothing_asked = async {
+            tokio::time::sleep(limit).await;
+            if asked.load(Ordering::Relaxed) {
+                pending::<()>().await;
+            }
+        };
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
-            // Also the longest that a connection may be idle between two requests.
-            .header_read_timeout(self.service.limits().handshake_timeout)
+            // From the end of one request on: it is the longest that a connection may be idle, too.
+            .header_read_timeout(limit.max(IDLE))
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
@@ -139,6 +156,7 @@ impl Api {
                 served.as_mut().graceful_shutdown();
                 served.await
             }
+            () = nothing_asked => return tracing::debug!(%peer, "http connection without a request in time"),
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "http connection ended with an error");

@@ -1,7 +1,7 @@
 //! The configuration: read once from the environment, all faults reported at once, plain values from then on.
 //!
 //! This is the only reader of the environment. An empty variable is an unset one, and every variable `X` may be given
-//! as `X_FILE`, the path of a file with the value (without its trailing line break), which is read again on SIGHUP.
+//! as `X_FILE`, the path of a file with the value (without its trailing line break). Files are followed while the node runs.
 
 mod devices;
 mod locale;
@@ -26,7 +26,8 @@ use crate::tls::TlsConfig;
 use crate::webhook::{Secret, WebhookConfig};
 use envconfig::Envconfig;
 use parse::Reader;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What may change while the node runs: read again on SIGHUP.
+/// What may change while the node runs: when its files change, and on SIGHUP. It comes from [`variables::RELOADABLE`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloadable {
     /// What opens the HTTP APIs and `/metrics`.
@@ -130,6 +131,28 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What may change while the node runs.
     pub reloadable: Reloadable,
+    /// What else came by files: if that is another one later, it takes a restart.
+    pub fixed: Fixed,
+}
+
+/// Values that came by files and can't change while the node runs, by their variables: a hash of each, as they may be secrets.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Fixed(BTreeMap<String, u64>);
+
+impl Fixed {
+    fn note(&mut self, variable: &str, value: &str) {
+        if !variables::is_reloadable(variable) {
+            let mut hasher = DefaultHasher::new();
+            value.hash(&mut hasher);
+            self.0.insert(variable.to_owned(), hasher.finish());
+        }
+    }
+
+    /// The variables whose values are others now, or gone, or new.
+    pub fn changes<'a>(&'a self, now: &'a Self) -> Vec<&'a str> {
+        let names: BTreeSet<_> = self.0.keys().chain(now.0.keys()).collect();
+        names.into_iter().filter(|name| self.0.get(*name) != now.0.get(*name)).map(String::as_str).collect()
+    }
 }
 
 impl Config {
@@ -144,7 +167,7 @@ impl Config {
     /// Reads variables from anywhere, for tests and for programs that have their own.
     pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, Faults> {
         let mut faults = Faults::default();
-        let values = resolve(variables.into_iter().collect(), &mut faults);
+        let (values, fixed) = resolve(variables.into_iter().collect(), &mut faults);
         // Every field is an optional string, so this can't fail; what it finds is parsed below, every fault of it.
         let raw = match Raw::init_from_hashmap(&values) {
             Ok(raw) => raw,
@@ -153,10 +176,10 @@ impl Config {
                 return Err(faults);
             }
         };
-        Self::parse(raw, &values, faults)
+        Self::parse(raw, &values, fixed, faults)
     }
 
-    fn parse(mut raw: Raw, values: &HashMap<String, String>, faults: Faults) -> Result<Self, Faults> {
+    fn parse(mut raw: Raw, values: &HashMap<String, String>, fixed: Fixed, faults: Faults) -> Result<Self, Faults> {
         let mut read = Reader { faults };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Limits::default();
@@ -351,13 +374,15 @@ impl Config {
                 webhook_secret,
                 log: read.filter("LOG", raw.log, "info"),
             },
+            fixed,
         };
         if read.faults.is_empty() { Ok(config) } else { Err(read.faults) }
     }
 }
 
 /// Empty is unset, and `X_FILE` is the file with the value of `X`.
-fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashMap<String, String> {
+fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> (HashMap<String, String>, Fixed) {
+    let mut fixed = Fixed::default();
     variables.retain(|_, value| !value.is_empty());
     for name in variables::names() {
         let file_name = format!("{name}_FILE");
@@ -369,6 +394,7 @@ fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashM
         match std::fs::read_to_string(Path::new(&path)) {
             Ok(value) => {
                 let value = value.trim_end_matches(['\r', '\n']);
+                fixed.note(&name, value);
                 if !value.is_empty() {
                     variables.insert(name, value.to_owned());
                 }
@@ -376,5 +402,5 @@ fn resolve(mut variables: HashMap<String, String>, faults: &mut Faults) -> HashM
             Err(error) => faults.add(&file_name, &path, &format!("the path of a readable text file ({error})")),
         }
     }
-    variables
+    (variables, fixed)
 }

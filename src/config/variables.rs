@@ -20,6 +20,38 @@ pub struct Variable {
 const OF_PROFILES: [&str; 5] =
     ["AUTH_REQUIRED", "HEARTBEAT_INTERVAL", "HEARTBEAT_MESSAGE", "IDLE_TIMEOUT", "WEBHOOK_EVENTS"];
 
+/// Variables whose values are taken over while the node runs, when their files change.
+const RELOADABLE: [&str; 20] = [
+    "HTTP_TOKEN",
+    "TOKEN",
+    "METRICS_TOKEN",
+    "TLS_CERT",
+    "TLS_KEY",
+    "AUTH_REQUIRED",
+    "AUTH_PARAM",
+    "JWT_SECRET",
+    "JWT_PUBLIC_KEY",
+    "JWT_JWKS",
+    "JWT_ISSUER",
+    "JWT_AUDIENCE",
+    "AUTH_KEY",
+    "AUTH_MAX_AGE",
+    "AUTH_LEEWAY",
+    "PRIVATE_CHANNELS",
+    "WEBHOOK_SECRET",
+    "ALLOWED_ORIGINS",
+    "CORS_ORIGINS",
+    "LOG",
+];
+
+/// Whether a variable's value can be another one while the node runs, a single profile's included.
+pub(super) fn is_reloadable(name: &str) -> bool {
+    let is = |of: &&str| {
+        name == *of || OF_PROFILES.contains(of) && name.strip_prefix(*of).is_some_and(|end| end.starts_with('_'))
+    };
+    RELOADABLE.iter().any(is)
+}
+
 /// The name of the variable for one profile's own value.
 pub(super) fn of_profile(name: &str, profile: Profile) -> String {
     format!("{name}_{}", profile.as_str().to_ascii_uppercase())
@@ -40,7 +72,7 @@ fn explained(name: &str, meaning: &str) -> String {
     format!("{meaning} A profile's own value: {}.", own.join(", "))
 }
 
-/// All variables for people: lines, or the README's table.
+/// All variables for people: lines, or the README's table. A mark is on those that are followed while the node runs.
 pub fn table(markdown: bool) -> String {
     let mut table = String::new();
     if markdown {
@@ -48,12 +80,13 @@ pub fn table(markdown: bool) -> String {
     }
     for Variable { name, default, meaning } in VARIABLES {
         let meaning = explained(name, meaning);
+        let mark = if is_reloadable(name) { " ↻" } else { "" };
         if markdown {
             let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-            table.push_str(&format!("| `{name}` | {default} | {meaning} |\n"));
+            table.push_str(&format!("| `{name}`{mark} | {default} | {meaning} |\n"));
         } else {
             let default = if default.is_empty() { String::new() } else { format!(" [{default}]") };
-            table.push_str(&format!("{name}{default}\n    {}\n", meaning.replace('`', "")));
+            table.push_str(&format!("{name}{mark}{default}\n    {}\n", meaning.replace('`', "")));
         }
     }
     table
@@ -86,7 +119,7 @@ variables! {
     "HTTP_PARAM" http_param "token" "Name of the query parameter that holds the token. `Authorization: Bearer` is taken as well."
     "METRICS_PORT" metrics_port "" "A port of its own for `/metrics`, `/livez` and `/readyz`."
     "METRICS_TOKEN" metrics_token "" "The bearer token that `/metrics` asks for. Without it the page is open."
-    "TLS_CERT" tls_cert "" "The WebSocket port's certificate with its chain, PEM: the path of a file, or the PEM itself. It is looked at every 5 s and on SIGHUP; connections stay when it changes."
+    "TLS_CERT" tls_cert "" "The WebSocket port's certificate with its chain, PEM: the path of a file, or the PEM itself. Connections stay when it changes."
     "TLS_KEY" tls_key "" "The certificate's private key, PEM: the path of a file, or the PEM itself."
     "HTTP_TLS" http_tls "false" "Whether the HTTP port speaks TLS as well, with the same certificate. `METRICS_PORT` never does."
     "MANAGER_PORT" manager_port "" "A port for operators: a WebSocket that takes `{\"method\":\"status\"}`, and `reload`, `stop` and `say`. Without it the `carillon` command uses the HTTP port."
@@ -99,7 +132,7 @@ variables! {
     "AUTH_PARAM" auth_param "auth" "Name of the query parameter that holds a client's token. `Authorization: Bearer` is taken as well."
     "JWT_SECRET" jwt_secret "" "The secret of clients' tokens with HS256, at least 32 bytes."
     "JWT_PUBLIC_KEY" jwt_public_key "" "The public key (PEM) of clients' tokens: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA."
-    "JWT_JWKS" jwt_jwks "" "A file with a JWK Set: further keys, chosen by a token's `kid`. Read again on SIGHUP."
+    "JWT_JWKS" jwt_jwks "" "A file with a JWK Set: further keys, chosen by a token's `kid`."
     "JWT_ISSUER" jwt_issuer "" "The `iss` that a JWT has to have. Without it any will do."
     "JWT_AUDIENCE" jwt_audience "" "The `aud` that a JWT has to have, alone or among others. Without it one that has any is refused."
     "AUTH_KEY" auth_key "" "The key of clients' tokens in the older form, Triple DES; up to 24 bytes."

@@ -5,9 +5,11 @@
 //! | `start` | putting it together |
 //! | `listen` | its ports |
 //! | `reload` | what changes while it runs |
+//! | `follow` | the files that say so |
 //! | `drain` | taking it apart |
 
 mod drain;
+mod follow;
 mod listen;
 mod reload;
 mod start;
@@ -27,6 +29,7 @@ use crate::session::origins::AllowedOrigins;
 use crate::session::sign_in::SignIn;
 use crate::tls::Certificate;
 use crate::webhook::Secret;
+use follow::Follower;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -57,12 +60,9 @@ pub struct Extras {
     pub service: Arc<OnceLock<Arc<Service>>>,
     /// The same with its HTTP interfaces.
     pub api: Arc<OnceLock<Arc<Api>>>,
-    /// How long handlers, and requests that are no handshake, may go on when the node stops; none: [`GRACE`].
+    /// How long handlers, and requests that are no handshake, may go on when the node stops; none: a little less than last bytes.
     pub grace: Option<Duration>,
 }
-
-/// How long what is under way may go on when a node stops, where a program says nothing else.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Hooks of a program's own, which stand before the webhook's.
 pub trait Overlay: Send + Sync {
@@ -150,14 +150,19 @@ impl Node {
     /// Runs until it is told to stop and has drained, or two signals have told it so. Without anybody who could give orders
     /// (the sender is gone) it stops as well.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let mut files = Follower::new(self.configuration, &self.config);
         let mut signalled = loop {
-            match orders.recv().await {
+            let order = tokio::select! {
+                order = orders.recv() => order,
+                read = files.changed() => {
+                    // Has been logged: nobody waits for it.
+                    let _ = self.reload(Some(read));
+                    continue;
+                }
+            };
+            match order {
                 Some(Order::Reload(waiting)) => {
-                    let reloaded = self.reload();
-                    self.last_reload.was(&reloaded);
-                    if let Err(why) = &reloaded {
-                        tracing::error!("configuration not reloaded: {why}");
-                    }
+                    let reloaded = self.reload(files.now().await);
                     // An error: whoever waited has gone.
                     let _ = waiting.map(|waiting| waiting.send(reloaded));
                 }

@@ -1,7 +1,8 @@
 //! Putting a node together.
 
+use super::drain::GRACE;
 use super::listen::{StartError, listen, listen_at, local_address};
-use super::{Extras, GRACE, HttpPort, Node};
+use super::{Extras, HttpPort, Node};
 use crate::api::device::DeviceSocket;
 use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, NodeFacts, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;

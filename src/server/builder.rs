@@ -24,6 +24,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+/// How long handlers may go on when the server stops, unless the program says otherwise.
+const HANDLER_GRACE: Duration = Duration::from_secs(10);
+
 /// How long a call of a hook or a controller may take, unless the program says otherwise.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -77,7 +80,7 @@ pub struct Builder {
     idle_timeout: Duration,
     drain_delay: Duration,
     drain_period: Duration,
-    grace: Option<Duration>,
+    grace: Duration,
     registry: Registry,
     around: Vec<Arc<dyn Middleware>>,
     routes: Vec<(String, Leads)>,
@@ -114,7 +117,7 @@ impl Builder {
             idle_timeout: Duration::ZERO,
             drain_delay: Duration::ZERO,
             drain_period: Duration::from_secs(20),
-            grace: None,
+            grace: HANDLER_GRACE,
             registry: Registry::new(),
             around: Vec::new(),
             routes: Vec::new(),
@@ -183,12 +186,12 @@ impl Builder {
     }
 
     /// How long handlers may go on when the server stops, from when all its connections are over: [`Connection::recv`] has said so,
-    /// and what they still publish goes out. It is the time that HTTP handlers have for their answers, too. The default is 10
-    /// seconds. Then a handler for requests is dropped; one for connections is left behind, and what it publishes refused.
+    /// and what they still publish goes out. HTTP handlers have as long for their answers, from when nobody new is let in. The default
+    /// is 10 seconds. Then a handler for requests is dropped; one for connections is left behind, and what it publishes refused.
     ///
     /// [`Connection::recv`]: super::Connection::recv
     pub fn handler_grace(mut self, limit: Duration) -> Self {
-        self.grace = Some(limit);
+        self.grace = limit;
         self
     }
 
@@ -381,7 +384,7 @@ impl Builder {
             let program = Program::new(told, handle.clone(), &self.registry).map_err(StartError::from)?;
             Some(Arc::new(Over(program)) as Arc<dyn Overlay>)
         };
-        let grace = self.grace;
+        let grace = Some(self.grace);
         let extras =
             Extras { registry: self.registry, ws, http, routes, hooks, service, api, grace, ..Extras::default() };
         let (orders, received) = mpsc::channel(ORDERS);

@@ -16,7 +16,7 @@ const CARILLON = process.env.CARILLON ?? join(ROOT, "target/debug/carillon");
 const SCREENSHOTS = join(ROOT, "target/console");
 
 /** Longer than anything here takes, in milliseconds; a condition that has not come true by then fails its test. */
-export const DEADLINE = 20_000;
+export const DEADLINE = 60_000;
 
 const children = new Set();
 const directories = [];
@@ -54,16 +54,27 @@ export async function eventually(what, check) {
   }
 }
 
-/** A port that nobody listens on at the moment. */
-function freePort() {
-  return new Promise((found, failed) => {
+/** Below the ports that the system gives out by itself (32768 and up): one of these would be somebody's by the time it is
+ *  used, if only as the near end of a connection of the browser. */
+const FIRST_PORT = 20_000;
+const PORTS = 12_000;
+
+/** Each process begins elsewhere: 37 shares no divisor with the count. */
+let looked = process.pid * 37;
+
+/** A port that nobody listens on at the moment, and that no other test gets. */
+async function freePort() {
+  for (;;) {
+    const port = FIRST_PORT + (looked++ % PORTS);
     const server = createServer();
-    server.once("error", failed);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => found(port));
+    const free = await new Promise((answered) => {
+      server.once("error", () => answered(false));
+      server.listen(port, "127.0.0.1", () => answered(true));
     });
-  });
+    if (!free) continue;
+    await new Promise((closed) => server.close(closed));
+    return port;
+  }
 }
 
 async function answers(url, status = 200) {
@@ -174,6 +185,7 @@ function chromiumPath() {
 export function startBrowser() {
   return chromium.launch({
     executablePath: chromiumPath(),
+    timeout: DEADLINE,
     args: ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
   });
 }

@@ -35,8 +35,10 @@ export async function inContext(context, node) {
   return page;
 }
 
-/** Connects the page's socket to its node. */
+/** Connects the page's socket to its node, or to the one whose URL is filled in. */
 export async function connect(page, channels = "") {
+  // Until the node has told its port the page tries the usual one, where somebody else may listen.
+  await eventually("the page knows where to connect", async () => !/:8090\/$/.test(await page.inputValue("#url")));
   await page.fill("#channels", channels);
   await page.click("#connect");
   await connectionIs(page, "open");

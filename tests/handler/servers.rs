@@ -12,7 +12,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -300,38 +299,4 @@ async fn a_server_starts_without_its_redis_and_lets_nobody_in() {
     assert_eq!(get(server.api.unwrap(), "/readyz").await.unwrap().status, 503);
     assert_eq!(get(server.api.unwrap(), "/livez").await.unwrap().status, 200);
     assert!(matches!(carillon::Handle::default().count().await, Err(Error::Unavailable(_))));
-}
-
-#[tokio::test]
-async fn a_stop_waits_for_the_delay_and_not_for_a_handler_that_hears_nothing() {
-    let (stop, stopped) = oneshot::channel::<()>();
-    let (handler, mut lent) = lender(Accept::new());
-    let builder = Server::builder().limits(quiet()).handle("/", handler).drain(Duration::from_secs(60), Duration::ZERO);
-    let server = builder.start().await.unwrap();
-    let address = server.address();
-    let run = tokio::spawn(server.run_until(async {
-        let _ = stopped.await;
-    }));
-    let mut client = Listener::connect(address, "/").await;
-    let connection = lent.recv().await.unwrap();
-    drop(stop);
-    // Within the delay everything goes on.
-    let mut other = Listener::connect(address, "/").await;
-    let mut heard = lent.recv().await.unwrap();
-    other.say("hi").await;
-    assert_eq!(next(&mut heard).await, Ok(Some("hi".into())));
-    heard.push("hello").await.unwrap();
-    other.hears_text("hello").await;
-    // With nobody left there is nothing to wait for.
-    heard.close(1000, "").await;
-    assert_eq!(other.hears().await, Heard::Closed(1000, String::new()));
-    drop(other);
-    for _ in 0..5 {
-        client.say("nobody listens").await;
-    }
-    assert!(connection.cluster().close(connection.id(), 1000, "").await.unwrap());
-    assert_eq!(client.hears().await, Heard::Closed(1000, String::new()));
-    drop(client);
-    timeout(DEADLINE, run).await.expect("the server does not stop").unwrap();
-    drop(connection);
 }

@@ -90,23 +90,53 @@ async fn times_may_be_for_ever() {
         connect_timeout: MAX,
         ..Limits::default()
     };
-    for (delay, period) in [(Duration::ZERO, MAX), (MAX, Duration::ZERO)] {
-        let (handler, mut lent) = lender(Accept::new());
-        let builder = Server::builder().limits(limits.clone()).idle_timeout(MAX).hook_timeout(MAX).handler_grace(MAX);
-        let server = builder.drain(delay, period).handle("/", handler).start().await.unwrap();
-        let mut client = Listener::connect(server.address(), "/").await;
-        let mut connection = lent.recv().await.unwrap();
-        client.say("hi").await;
-        assert_eq!(connection.recv_timeout(MAX).await, Ok(Some("hi".into())));
-        let run = tokio::spawn(server.run_until(std::future::ready(())));
-        if delay.is_zero() {
-            assert_eq!(client.hears().await, stopping());
-        } else {
-            // Without connections there is nothing to wait for.
-            connection.close(1000, "").await;
-            assert_eq!(client.hears().await, Heard::Closed(1000, String::new()));
-        }
-        drop(client);
-        timeout(DEADLINE, run).await.expect("the server does not stop").unwrap();
+    let (handler, mut lent) = lender(Accept::new());
+    let builder = Server::builder().limits(limits).idle_timeout(MAX).hook_timeout(MAX).handler_grace(MAX);
+    let server = builder.drain(Duration::ZERO, MAX).handle("/", handler).start().await.unwrap();
+    let mut client = Listener::connect(server.address(), "/").await;
+    let mut connection = lent.recv().await.unwrap();
+    client.say("hi").await;
+    assert_eq!(connection.recv_timeout(MAX).await, Ok(Some("hi".into())));
+    let run = tokio::spawn(server.run_until(std::future::ready(())));
+    assert_eq!(client.hears().await, stopping());
+    drop(client);
+    timeout(DEADLINE, run).await.expect("the server does not stop").unwrap();
+}
+
+#[tokio::test]
+async fn within_the_delay_everything_goes_on() {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (handler, mut lent) = lender(Accept::new());
+    let server = Server::builder().limits(quiet()).handle("/", handler).drain(Duration::MAX, Duration::ZERO);
+    let server = server.start().await.unwrap();
+    let address = server.address();
+    let run = tokio::spawn(server.run_until(async {
+        let _ = stopped.await;
+    }));
+    drop(stop);
+    let mut client = Listener::connect(address, "/").await;
+    let mut connection = lent.recv().await.unwrap();
+    client.say("hi").await;
+    assert_eq!(connection.recv().await, Ok(Some("hi".into())));
+    connection.push("hello").await.unwrap();
+    client.hears_text("hello").await;
+    // Who does not want to wait any more drops it.
+    run.abort();
+    assert_eq!(client.hears().await, stopping());
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_connection_whose_messages_nobody_receives() {
+    let (handler, mut lent) = lender(Accept::new());
+    let mut server = Running::start(Server::builder().limits(quiet()).handle("/", handler)).await;
+    let mut client = Listener::connect(server.address, "/").await;
+    let connection = lent.recv().await.unwrap();
+    for _ in 0..5 {
+        client.say("nobody listens").await;
     }
+    server.stop();
+    assert_eq!(client.hears().await, stopping());
+    drop(client);
+    server.stopped().await;
+    drop(connection);
 }

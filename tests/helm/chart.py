@@ -106,10 +106,11 @@ def loaded(path: Path) -> helm_python.Chart:
     return helm_python.Chart.load(path)
 
 
-def render(*layers: Object, version: str = VERSIONS[-1], chart: Path = CHART) -> Rendered:
+def render(*layers: Object, version: str = VERSIONS[-1], chart: Path = CHART,
+           release: str = RELEASE, namespace: str = NAMESPACE) -> Rendered:
     """The chart with these values, for that version of Kubernetes. Raises `helm_python.HelmError`."""
     values = merged({"kubeVersion": version}, *layers)
-    return Rendered(loaded(chart).render(values, name=RELEASE, namespace=NAMESPACE))
+    return Rendered(loaded(chart).render(values, name=release, namespace=namespace))
 
 
 def containers(pod: Object) -> list[Object]:
@@ -122,11 +123,18 @@ def documented_variables() -> list[str]:
     table = README.read_text().split("<!-- config:begin -->")[1].split("<!-- config:end -->")[0]
     found = []
     for line in table.splitlines():
-        if name := re.match(r"\| `([A-Z][A-Z0-9_]*)` \|", line):
+        if name := re.match(r"\| `([A-Z][A-Z0-9_]*)`(?: ↻)? \|", line):
             found.append(name[1])
             _, _, own = line.partition("A profile's own value:")
             found += re.findall(r"`([A-Z][A-Z0-9_]*)`", own)
     assert len(found) > 80, "the README has a table of variables"
+    return found
+
+
+def followed_variables() -> list[str]:
+    """Those that a node takes over when their files change: they are marked in the table."""
+    found = re.findall(r"^\| `([A-Z][A-Z0-9_]*)` ↻ \|", README.read_text(), re.M)
+    assert len(found) > 10, "the README marks variables"
     return found
 
 

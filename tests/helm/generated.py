@@ -1,6 +1,7 @@
 """Parts of the chart that are made from elsewhere: `generated.py --update` writes them anew, `test_generated.py` compares.
 
 - `files/variables.txt`: the program's variables, from the README's table, which is what `carillon config --markdown` prints
+- `files/followed.txt`: those of them that a node takes over when their files change, from the marks in the same table
 - `files/dashboard.json`, `files/rules.yaml`: copies of those in `grafana/`, as a chart can't read files outside of itself
 - `appVersion` in `Chart.yaml`: the version in `Cargo.toml`
 - the table of values in the chart's README, from the comments in `values.yaml`
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from chart import CHART, ROOT, StrictLoader, cargo_version, documented_variables
+from chart import CHART, ROOT, StrictLoader, cargo_version, documented_variables, followed_variables
 
 COPIES = {"files/dashboard.json": ROOT / "grafana" / "dashboard.json", "files/rules.yaml": ROOT / "grafana" / "rules.yaml"}
 
@@ -73,7 +74,8 @@ def with_values_table(readme: str) -> str:
 
 def wanted() -> dict[Path, str]:
     """What the files that are made, or have a part that is made, should be."""
-    files = {CHART / "files" / "variables.txt": "\n".join(documented_variables()) + "\n"}
+    files = {CHART / "files" / "variables.txt": "\n".join(documented_variables()) + "\n",
+             CHART / "files" / "followed.txt": "\n".join(followed_variables()) + "\n"}
     for copy, original in COPIES.items():
         if original.exists():
             files[CHART / copy] = original.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import unittest
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from chart import CHART, read_yaml, render
+from chart import CHART, README, containers, read_yaml, render
 
 REDIS = {"redis": {"bundled": {"enabled": True, "password": "0123456789abcdef"}}}
 
@@ -30,6 +31,7 @@ class Ending(unittest.TestCase):
             (webhook | {"config": {"WEBHOOK_URL": "http://application", "WEBHOOK_TIMEOUT": "1500ms"}}, 37),
             ({"secrets": {"WEBHOOK_URL": {"existingSecret": "x"}}, "config": {"WEBHOOK_TIMEOUT": "2 m"}}, 155),
             ({"config": {"WEBHOOK_TIMEOUT": "2m"}}, 35),
+            ({"extraEnv": [{"name": "WEBHOOK_URL_FILE", "value": "/etc/url"}]}, 40),
             ({"terminationGracePeriodSeconds": 300}, 300),
         ]:
             with self.subTest(values=values):
@@ -56,6 +58,15 @@ class Rollout(unittest.TestCase):
         self.assertEqual(strategy(REDIS), rolling)
         self.assertEqual(strategy(REDIS, {"rollout": {"maxSurge": "25%"}})["rollingUpdate"]["maxSurge"], "25%")
 
+    def test_the_next_node_is_stopped_when_the_clients_of_the_one_before_have_moved(self) -> None:
+        def ready(*layers):
+            return render(*layers).one("Deployment")["spec"]["minReadySeconds"]
+
+        drain = {"drain": {"preStopSeconds": 7, "delaySeconds": 3, "periodSeconds": 60}}
+        self.assertEqual((ready(REDIS), ready(REDIS, drain)), (25, 70))
+        self.assertEqual(ready(REDIS, {"rollout": {"minReadySeconds": 0}}), 0)
+        self.assertEqual(ready(drain), 0, "one node alone has nobody to wait for")
+
     def test_without_redis_two_nodes_never_run_at_once(self) -> None:
         self.assertEqual(strategy(), {"type": "Recreate"})
 
@@ -81,6 +92,44 @@ class Probes(unittest.TestCase):
         container = rendered.container
         for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
             self.assertEqual(container[probe]["httpGet"], {"path": path, "port": "metrics"})
+
+    def test_one_that_is_not_wanted_is_left_out(self) -> None:
+        container = render({"probes": {"startup": None}}).container
+        self.assertNotIn("startupProbe", container)
+        self.assertIn("livenessProbe", container)
+
+
+class Pods(unittest.TestCase):
+    def test_openshift_chooses_the_user(self) -> None:
+        mine = {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None, "fsGroupChangePolicy": None}}
+        for name, pod in render(REDIS, mine).pods():
+            contexts = [pod["spec"]["securityContext"], *(each["securityContext"] for each in containers(pod))]
+            for context in contexts:
+                self.assertEqual({"runAsUser", "runAsGroup", "fsGroup"} & set(context), set(), name)
+            self.assertIs(contexts[0]["runAsNonRoot"], True, name)
+
+    def test_the_test_pod_runs_where_nodes_may(self) -> None:
+        where = {"nodeSelector": {"kubernetes.io/arch": "arm64"}, "tolerations": [{"key": "push", "operator": "Exists"}]}
+        spec = render(where).one("Pod")["spec"]
+        self.assertEqual({name: spec[name] for name in where}, where)
+
+    def test_what_there_is_no_value_for_is_said_in_the_pod_s_own_words(self) -> None:
+        aliases = [{"ip": "192.0.2.7", "hostnames": ["redis.example.org"]}]
+        self.assertEqual(render({"extraPodSpec": {"hostAliases": aliases}}).node["spec"]["hostAliases"], aliases)
+
+
+class Parents(unittest.TestCase):
+    def test_a_chart_of_charts_may_turn_it_on_and_off(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            parent = Path(directory) / "shop"
+            shutil.copytree(CHART, parent / "charts" / "carillon")
+            version = read_yaml((CHART / "Chart.yaml").read_text())["version"]
+            dependency = {"name": "carillon", "version": version, "condition": "carillon.enabled"}
+            about = {"apiVersion": "v2", "name": "shop", "version": "1.0.0", "dependencies": [dependency]}
+            (parent / "Chart.yaml").write_text(yaml.safe_dump(about))
+            for on in (True, False):
+                rendered = render({"carillon": {"enabled": on}, "global": {"region": "eu"}}, chart=parent)
+                self.assertEqual(len(rendered.of("Deployment")), int(on))
 
 
 class Services(unittest.TestCase):
@@ -116,14 +165,35 @@ class Secrets(unittest.TestCase):
         mount, = rendered.container["volumeMounts"]
         self.assertNotIn("subPath", mount)
 
-    def test_a_changed_value_rolls_the_nodes_unless_that_is_not_wanted(self) -> None:
-        def pod(token, **more):
-            return render({"secrets": {"HTTP_TOKEN": {"value": token}}}, more).node
+    def test_a_changed_value_rolls_the_nodes_where_they_don_t_follow_it_unless_that_is_not_wanted(self) -> None:
+        def pod(name, value, **more):
+            return render({"secrets": {"HTTP_TOKEN": {"value": "t"}}}, {"secrets": {name: {"value": value}}}, more).node
 
-        self.assertEqual(pod("a"), pod("a"))
-        self.assertNotEqual(pod("a"), pod("b"))
-        self.assertEqual(pod("a", rollOnSecretChange=False), pod("b", rollOnSecretChange=False))
-        self.assertNotIn("annotations", render({"secrets": {"HTTP_TOKEN": {"existingSecret": "x"}}}).node["metadata"])
+        for name in ("REDIS_URL", "WEBHOOK_URL"):
+            a, b = (f"redis://{host}" if name == "REDIS_URL" else f"http://{host}/" for host in "ab")
+            self.assertEqual(pod(name, a), pod(name, a))
+            self.assertNotEqual(pod(name, a), pod(name, b))
+            self.assertEqual(pod(name, a, rollOnSecretChange=False), pod(name, b, rollOnSecretChange=False))
+        for name in ("HTTP_TOKEN", "METRICS_TOKEN", "JWT_SECRET", "WEBHOOK_SECRET", "PRIVATE_CHANNELS"):
+            self.assertEqual(pod(name, "a"), pod(name, "b"))
+            self.assertNotIn("annotations", pod(name, "a")["metadata"])
+        self.assertNotIn("annotations", render({"secrets": {"REDIS_URL": {"existingSecret": "x"}}}).node["metadata"])
+
+    def test_a_changed_password_of_the_bundled_redis_always_rolls_the_nodes(self) -> None:
+        """They look at its URL at their start only, and Redis has the new one at once."""
+        def pod(password, **more):
+            return render({"redis": {"bundled": {"enabled": True, "password": password}}}, more).node
+
+        for rolls in (True, False):
+            self.assertEqual(pod("a" * 16, rollOnSecretChange=rolls), pod("a" * 16, rollOnSecretChange=rolls))
+            self.assertNotEqual(pod("a" * 16, rollOnSecretChange=rolls), pod("b" * 16, rollOnSecretChange=rolls))
+
+    def test_every_variable_that_names_a_file_is_the_path_of_the_secret_s(self) -> None:
+        table = README.read_text().split("<!-- config:begin -->")[1].split("<!-- config:end -->")[0]
+        names = re.findall(r"^\| `([A-Z_]+)`[^|]*\|[^|]*\| (?:A file|File) with ", table, re.M)
+        self.assertLessEqual({"JWT_JWKS", "REDIS_CA", "WEBHOOK_CA"}, set(names))
+        for name in names:
+            self.assertEqual(render({"secrets": {name: {"existingSecret": "x"}}}).env[name], f"/etc/carillon/secrets/{name}")
 
     def test_prometheus_gets_the_token_from_where_it_is(self) -> None:
         monitor = {"metrics": {"serviceMonitor": {"enabled": True}}}
@@ -204,6 +274,7 @@ class Networks(unittest.TestCase):
         self.assertEqual(egress(REDIS), [[53, 53], [6379]])
         self.assertEqual(egress(url, {"networkPolicy": {"redisPorts": [6379, 26379]}}), [[53, 53], [6379, 26379]])
         self.assertEqual(egress(webhook), [[53, 53], [80, 443]])
+        self.assertEqual(egress({"extraEnv": [{"name": "WEBHOOK_URL", "value": "http://x"}]}), [[53, 53], [80, 443]])
 
     def test_only_nodes_reach_the_bundled_redis(self) -> None:
         policy = render(REDIS).one("NetworkPolicy")
@@ -250,6 +321,14 @@ class Notes(unittest.TestCase):
         guarded = render({"secrets": {"HTTP_TOKEN": {"value": "x"}}}).notes
         self.assertIn("--token-file /etc/carillon/secrets/HTTP_TOKEN", guarded)
         self.assertNotIn("WARNING", guarded)
+
+    def test_they_warn_of_figures_that_the_world_can_read(self) -> None:
+        token = {"secrets": {"HTTP_TOKEN": {"value": "x"}}}
+        outside = ({"apiIngress": {"enabled": True, "hosts": [{"host": "a.example"}]}}, {"backends": {"type": "LoadBalancer"}},
+                   {"apiHttpRoute": {"enabled": True, "parentRefs": [{"name": "x"}]}})
+        for values in outside:
+            self.assertIn("WARNING: /metrics of the HTTP API is open", render(token, values).notes)
+            self.assertNotIn("WARNING", render(token, values, {"secrets": {"METRICS_TOKEN": {"existingSecret": "x"}}}).notes)
 
     def test_they_name_the_addresses(self) -> None:
         host = {"enabled": True, "hosts": [{"host": "push.example.org", "paths": [{"path": "/live"}]}]}

@@ -25,7 +25,7 @@ class Generated(unittest.TestCase):
                 self.assertTrue(path.read_text() == text, f"{path.relative_to(ROOT)} is out of date: scripts/test-chart --update")
 
     def test_the_chart_has_no_other_copies(self) -> None:
-        self.assertEqual({path.name for path in (CHART / "files").iterdir()}, {"variables.txt", "dashboard.json", "rules.yaml"})
+        self.assertEqual({path.name for path in (CHART / "files").iterdir()}, {"variables.txt", "followed.txt", "dashboard.json", "rules.yaml"})
 
     def test_the_schema_has_every_value_and_no_other(self) -> None:
         schema = json.loads((CHART / "values.schema.json").read_text())
@@ -37,7 +37,7 @@ class Generated(unittest.TestCase):
             self.assertIs(part["additionalProperties"], False, path)
             return [name for key, below in part["properties"].items() for name in names(below, f"{path}{key}.")]
 
-        described = set(names(schema)) - {"global"}
+        described = set(names(schema)) - {"global", "enabled"}
         values = read_yaml((CHART / "values.yaml").read_text())
         free = {name for name in described if name.split(".")[-1] in
                 ("podSecurityContext", "securityContext", "labels", "requests", "limits")}

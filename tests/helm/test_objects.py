@@ -64,6 +64,41 @@ class Objects(unittest.TestCase):
                         checked = kubernetes_validate.validate(found, version, strict=True)
                         self.assertEqual(checked, version)
 
+    def test_names_that_yaml_would_take_for_something_else_stay_names(self) -> None:
+        values = {"secrets": {"HTTP_TOKEN": {"existingSecret": "123", "key": "on"}, "METRICS_TOKEN": {"existingSecret": "1e3"}},
+                  "priorityClassName": "7", "runtimeClassName": "off", "serviceAccount": {"create": False, "name": "0x1"},
+                  "image": {"repository": "10", "tag": "20"}, "metrics": {"serviceMonitor": {"enabled": True}},
+                  "redis": {"bundled": {"enabled": True, "existingSecret": "12", "priorityClassName": "8"}},
+                  "ingress": {"enabled": True, "className": "no", "hosts": [{"host": "1.5"}]}}
+        for release, namespace in (("true", "123"), ("null", "1e3"), ("on", "0x10")):
+            rendered = render(values, release=release, namespace=namespace)
+            for found in rendered.objects:
+                with self.subTest(release=release, kind=found["kind"], name=found["metadata"]["name"]):
+                    self.assertEqual(found["metadata"]["namespace"], namespace)
+                    if found["kind"] not in CUSTOM:
+                        kubernetes_validate.validate(found, VERSIONS[-1], strict=True)
+            credentials = rendered.one("ServiceMonitor")["spec"]["endpoints"][0]["authorization"]["credentials"]
+            self.assertEqual(credentials["name"], "1e3")
+
+    def test_what_a_release_is_called_may_have_dots_in_it(self) -> None:
+        for found in render(values_files()["everything"], {"fullnameOverride": ""}, release="push.v2").objects:
+            if found["kind"] != "ConfigMap":
+                self.assertRegex(found["metadata"]["name"], "^push-v2-carillon[-a-z]*$")
+
+    def test_two_releases_in_a_namespace_are_strangers(self) -> None:
+        values = {name: each for name, each in values_files().items() if name not in ("everything", "ingress")}
+        for mine, yours in (("shop", "shop-two"), ("push-notifications-for-the-shop-production-eu-west-1a",
+                                                   "push-notifications-for-the-shop-production-eu-west-1b")):
+            for name, each in values.items():
+                with self.subTest(values=name, releases=(mine, yours)):
+                    one, two = render(each, release=mine), render(each, release=yours)
+                    names = [{(found["kind"], found["metadata"]["name"]) for found in made.objects} for made in (one, two)]
+                    self.assertEqual(names[0] & names[1], set())
+                    for found in one.of("Service") + one.of("NetworkPolicy") + one.of("PodDisruptionBudget"):
+                        spec = found["spec"]
+                        selector = spec.get("podSelector", spec.get("selector", {}))
+                        self.assertEqual(selected(two, selector.get("matchLabels", selector)), [], found["metadata"]["name"])
+
     @every
     def test_every_pod_is_restricted(self, rendered: Rendered) -> None:
         for name, pod in rendered.pods():
@@ -213,7 +248,8 @@ class Objects(unittest.TestCase):
     @every
     def test_everything_is_in_the_release_s_namespace(self, rendered: Rendered) -> None:
         for found in rendered.objects:
-            if found["kind"] == "ConfigMap":
+            # What is for Prometheus and Grafana may be where they look.
+            if found["kind"] in ("ConfigMap", "ServiceMonitor", "PrometheusRule"):
                 continue
             self.assertEqual(found["metadata"]["namespace"], NAMESPACE, found["kind"])
 

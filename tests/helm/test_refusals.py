@@ -58,7 +58,25 @@ REFUSED = [
     (REDIS | {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}, "is more than maxReplicas"),
     (REDIS | {"autoscaling": {"enabled": True, "targetCPUPercent": None}}, "nothing to go by"),
     (REDIS | {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}, "resources.requests.cpu"),
+    # Services, as Kubernetes refuses them.
+    ({"service": {"nodePort": 30080}}, "service.nodePort is for the types NodePort and LoadBalancer"),
+    ({"service": {"externalTrafficPolicy": "Local"}}, "service.externalTrafficPolicy is for"),
+    (TOKEN | {"backends": {"type": "NodePort", "loadBalancerClass": "x"}}, "backends.loadBalancerClass is for the type LoadBalancer"),
+    ({"service": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}}, "and service.type is ClusterIP"),
+    ({"service": {"ipFamilies": ["IPv6", "IPv6"]}}, "ipFamilies"),
+    # Rollouts.
+    (REDIS | {"rollout": {"minReadySeconds": 600}}, "every rollout would have failed by then"),
+    (REDIS | {"drain": {"periodSeconds": 600}}, "a new node counts after 605 s"),
     # The rest.
+    ({"fullnameOverride": "2push"}, 'everything would be called "2push"'),
+    ({"fullnameOverride": "Push"}, "Set fullnameOverride"),
+    (TOKEN | {"networkPolicy": {"enabled": True}, "apiHttpRoute": {"enabled": True, "parentRefs": [{"name": "x"}]}},
+     "set networkPolicy.backends to the pods of the proxy"),
+    ({"extraPodSpec": {"containers": []}}, "extraPodSpec.containers: this part of the pod is the chart's"),
+    ({"metrics": {"serviceMonitor": {"enabled": True, "interval": "5s"}}}, "scrapeTimeout=10s is longer than interval=5s"),
+    ({"metrics": {"podMonitor": {"enabled": True, "namespace": "monitoring"}}, "secrets": {"METRICS_TOKEN": {"value": "x"}}},
+     "from a Secret of its own namespace"),
+    (REDIS | {"autoscaling": {"enabled": True}, "resources": None}, "resources.requests.cpu"),
     ({"ports": {"websocket": 80}}, "websocket"),
     ({"ports": {"websocket": 8080}}, "three ports"),
     ({"tls": {"http": True}}, "tls.existingSecret"),
@@ -84,6 +102,14 @@ TAKEN = [
     TOKEN | {"backends": {"type": "LoadBalancer"}},
     {"secrets": {"TOKEN": {"existingSecret": "x"}}, "backends": {"type": "NodePort"}},
     {"config": {"HEARTBEAT_INTERVAL_DEVICE": "30s"}},
+    {"drain": {"periodSeconds": 600}},
+    TOKEN | {"networkPolicy": {"enabled": True, "backends": [{"podSelector": {}}]},
+             "apiIngress": {"enabled": True, "hosts": [{"host": "a.example"}]}},
+    REDIS | {"drain": {"periodSeconds": 600}, "rollout": {"progressDeadlineSeconds": 900}},
+    {"service": {"type": "NodePort", "nodePort": 30080, "externalTrafficPolicy": "Local"}},
+    {"metrics": {"podMonitor": {"enabled": True, "namespace": "monitoring"}},
+     "secrets": {"METRICS_TOKEN": {"existingSecret": "x"}}},
+    {"metrics": {"serviceMonitor": {"enabled": True, "interval": "5s", "scrapeTimeout": "5s"}}},
 ]
 
 
@@ -94,6 +120,11 @@ class Refusals(unittest.TestCase):
                 with self.assertRaises(helm_python.HelmError) as refused:
                     render(values)
                 self.assertIn(words, str(refused.exception))
+
+    def test_a_release_whose_name_no_service_may_have_is_refused(self) -> None:
+        with self.assertRaisesRegex(helm_python.HelmError, 'would be called "2024-carillon"'):
+            render(release="2024")
+        self.assertTrue(render({"fullnameOverride": "carillon"}, release="2024").objects)
 
     def test_nothing_else_is(self) -> None:
         for values in TAKEN:

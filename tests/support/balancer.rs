@@ -56,15 +56,25 @@ impl Balancer {
 
     /// The same with changes of the test's.
     pub async fn changed(kind: Kind, nodes: &[Node], change: impl FnOnce(Configuration) -> Configuration) -> Self {
+        let nodes: Vec<_> = nodes.iter().map(|node| (node.ws(), node.http())).collect();
+        Self::at(kind, &nodes, change).await
+    }
+
+    /// The same in front of whatever listens there: for WebSockets, and for the HTTP API.
+    pub async fn at(
+        kind: Kind,
+        nodes: &[(SocketAddr, SocketAddr)],
+        change: impl FnOnce(Configuration) -> Configuration,
+    ) -> Self {
         let file = match kind {
             Kind::Nginx => NGINX,
             Kind::Haproxy => HAPROXY,
         };
         let mut configuration = change(Configuration(fs::read_to_string(file).unwrap()));
         // A test with fewer nodes names some of them more than once.
-        for (number, node) in (1..=3).zip(nodes.iter().cycle()) {
-            let (ws, http) = (node.ws().to_string(), node.http().to_string());
-            let check = format!("{ws} port {}", node.http().port());
+        for (number, (ws, api)) in (1..=3).zip(nodes.iter().cycle()) {
+            let (ws, http) = (ws.to_string(), api.to_string());
+            let check = format!("{ws} port {}", api.port());
             configuration = configuration.with(&format!("node{number}:8080"), &http).with(
                 &format!("node{number}:80"),
                 match kind {

@@ -89,9 +89,18 @@ impl Node {
         Api(self.http())
     }
 
-    /// The lines that it has logged so far.
+    /// The lines that were read of its log so far; what it has logged just now may be missing.
     pub fn log(&self) -> Vec<String> {
         self.process.lines()
+    }
+
+    /// Waits until a line of its log has this text.
+    pub async fn logs(&self, text: &str) {
+        eventually(&format!("the log has {text:?}"), DEADLINE, async || {
+            let lines = self.log();
+            if lines.iter().any(|line| line.contains(text)) { Ok(()) } else { Err(lines.join("\n")) }
+        })
+        .await;
     }
 
     /// `kill -9`.

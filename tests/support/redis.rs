@@ -8,6 +8,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -294,10 +295,25 @@ impl RedisSentinel {
     }
 }
 
-/// A port that nobody listens on just now.
+/// Ports for whoever has to be told one. Below those that the system gives out by itself (32768 and up): one of these would be
+/// somebody's by the time it is used, if only as the near end of a connection.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How many of [`PORTS`] were looked at. Each process begins elsewhere and comes back to none before all the others.
+static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
+
+/// A port that nobody listens on just now, and that no other test gets.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    let count = u32::from(PORTS.end - PORTS.start);
+    for _ in 0..count {
+        // 37 shares no divisor with the count: neighbours among processes are far apart.
+        let at = (std::process::id().wrapping_mul(37) + LOOKED_AT.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start + u16::try_from(at).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port in {PORTS:?} is free");
 }
 
 /// Whether a server on that port answers `PING` (with `NOAUTH` where it wants a password).

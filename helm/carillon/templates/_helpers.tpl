@@ -4,23 +4,26 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* At most 53 characters, so that the longest ending that is put behind it ("-dashboard") fits into a name of 63. */ -}}
+{{- /*
+At most 53 characters, so that the longest ending that is put behind it ("-dashboard") fits into a name of 63. A release's name may
+have dots in it, which a Service's may not.
+*/ -}}
 {{- define "carillon.fullname" -}}
 {{- $name := include "carillon.name" . -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 53 | trimSuffix "-" -}}
+{{- .Release.Name | replace "." "-" | trunc 53 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 53 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | replace "." "-" | trunc 53 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
 {{- /* What objects and pods of one part are found by. Takes a list: the root and the component. */ -}}
 {{- define "carillon.selectorLabels" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ include "carillon.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/name: {{ include "carillon.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | trunc 63 | trimSuffix "-" | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 

@@ -1,12 +1,21 @@
 {{- /* Values that can't work together, told with what to do instead. What one value may be by itself is in values.schema.json. */ -}}
 
 {{- define "carillon.refusals" -}}
+{{- include "carillon.refuseName" . -}}
 {{- include "carillon.refuseMany" . -}}
 {{- include "carillon.refuseVariables" . -}}
 {{- include "carillon.refuseTimes" . -}}
 {{- include "carillon.refuseOpen" . -}}
 {{- include "carillon.refuseScaling" . -}}
+{{- include "carillon.refuseServices" . -}}
 {{- include "carillon.refuseOthers" . -}}
+{{- end -}}
+
+{{- define "carillon.refuseName" -}}
+{{- $name := include "carillon.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "everything would be called %q: a Service's name begins with a letter and consists of a-z, 0-9 and -. Set fullnameOverride" $name) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "carillon.refuseMany" -}}
@@ -62,6 +71,10 @@
 {{- if lt (include "carillon.gracePeriod" . | int) $needed -}}
 {{- fail (printf "terminationGracePeriodSeconds=%d: nodes need %d s to end in order (drain.preStopSeconds + delaySeconds + periodSeconds + marginSeconds, and WEBHOOK_TIMEOUT with a webhook): less would cut clients off. Leave it out, or shorten drain" (int .Values.terminationGracePeriodSeconds) $needed) -}}
 {{- end -}}
+{{- $ready := include "carillon.minReadySeconds" . | int -}}
+{{- if le (int .Values.rollout.progressDeadlineSeconds) $ready -}}
+{{- fail (printf "rollout.progressDeadlineSeconds=%d: a new node counts after %d s (rollout.minReadySeconds, or what an old one's end takes), so every rollout would have failed by then" (int .Values.rollout.progressDeadlineSeconds) $ready) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "carillon.refuseOpen" -}}
@@ -89,8 +102,29 @@
 {{- if not (or $scaling.targetCPUPercent $scaling.targetConnections $scaling.metrics) -}}
 {{- fail "autoscaling has nothing to go by: set autoscaling.targetCPUPercent, targetConnections or metrics" -}}
 {{- end -}}
-{{- if and $scaling.targetCPUPercent (not (dig "requests" "cpu" "" .Values.resources)) -}}
+{{- if and $scaling.targetCPUPercent (not (dig "requests" "cpu" "" (.Values.resources | default dict))) -}}
 {{- fail "autoscaling.targetCPUPercent is in percent of resources.requests.cpu, which isn't set" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What Kubernetes refuses of Services, with the values' names. */ -}}
+{{- define "carillon.refuseServices" -}}
+{{- range $name := list "service" "backends" -}}
+{{- $service := get $.Values $name -}}
+{{- if eq $service.type "ClusterIP" -}}
+{{- range $value := list "nodePort" "externalTrafficPolicy" -}}
+{{- if get $service $value -}}
+{{- fail (printf "%s.%s is for the types NodePort and LoadBalancer, and %s.type is ClusterIP" $name $value $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if ne $service.type "LoadBalancer" -}}
+{{- range $value := list "loadBalancerClass" "loadBalancerSourceRanges" -}}
+{{- if get $service $value -}}
+{{- fail (printf "%s.%s is for the type LoadBalancer, and %s.type is %s" $name $value $name $service.type) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -100,11 +134,30 @@
 {{- if lt (len (uniq $ports)) 3 -}}
 {{- fail "ports.websocket, ports.http and ports.metrics have to be three ports" -}}
 {{- end -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- if and $policy.enabled (not $policy.backends) (not $policy.extraIngress) (or .Values.apiIngress.enabled .Values.apiHttpRoute.enabled) -}}
+{{- fail (printf "networkPolicy.enabled lets only pods with the label %s call the HTTP API, and nobody by apiIngress or apiHttpRoute: set networkPolicy.backends to the pods of the proxy, and to your backends" $policy.backendLabel) -}}
+{{- end -}}
 {{- if and .Values.tls.http (not .Values.tls.existingSecret) -}}
 {{- fail "tls.http needs tls.existingSecret, the certificate" -}}
 {{- end -}}
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled -}}
 {{- fail "metrics.serviceMonitor and metrics.podMonitor are both enabled: each node would be scraped twice" -}}
+{{- end -}}
+{{- range $name := list "serviceMonitor" "podMonitor" -}}
+{{- $monitor := get $.Values.metrics $name -}}
+{{- if and $monitor.enabled (gt (include "carillon.seconds" $monitor.scrapeTimeout | int) (include "carillon.seconds" $monitor.interval | int)) -}}
+{{- fail (printf "metrics.%s.scrapeTimeout=%s is longer than interval=%s, which Prometheus doesn't take" $name $monitor.scrapeTimeout $monitor.interval) -}}
+{{- end -}}
+{{- $token := get $.Values.secrets "METRICS_TOKEN" | default dict -}}
+{{- if and $monitor.enabled $monitor.namespace (ne $monitor.namespace $.Release.Namespace) (hasKey $token "value") -}}
+{{- fail (printf "metrics.%s.namespace: the monitor needs METRICS_TOKEN from a Secret of its own namespace, and the chart's is in another: put one into both, and name it by secrets.METRICS_TOKEN.existingSecret" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $_ := .Values.extraPodSpec -}}
+{{- if has $name (list "containers" "volumes" "serviceAccountName" "automountServiceAccountToken" "enableServiceLinks" "terminationGracePeriodSeconds" "securityContext" "imagePullSecrets" "priorityClassName" "runtimeClassName" "dnsPolicy" "dnsConfig" "initContainers" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints") -}}
+{{- fail (printf "extraPodSpec.%s: this part of the pod is the chart's, by other values" $name) -}}
+{{- end -}}
 {{- end -}}
 {{- range $name := list "ingress" "apiIngress" -}}
 {{- $ingress := get $.Values $name -}}

@@ -10,17 +10,22 @@
 {{- define "carillon.socketPath" -}}/run/carillon{{- end -}}
 
 {{- /* Variables whose value is a path already, so that the file is named by the variable itself. */ -}}
-{{- define "carillon.pathVariables" -}}JWT_JWKS REDIS_CA{{- end -}}
+{{- define "carillon.pathVariables" -}}JWT_JWKS REDIS_CA WEBHOOK_CA{{- end -}}
 
 {{- /* The name of the chart's own Secret. */ -}}
 {{- define "carillon.secretName" -}}{{- include "carillon.fullname" . -}}{{- end -}}
 
 {{- /*
 What everything of the bundled Redis is called. A StatefulSet's name ends up in a label of its pods with a hash behind it, so that
-it may have no more than 52 characters.
+it may have no more than 52 characters. What is cut off stands there as a hash: two releases whose names differ at their ends alone
+have two.
 */ -}}
 {{- define "carillon.redisName" -}}
-{{- printf "%s-redis" (include "carillon.fullname" . | trunc 46 | trimSuffix "-") -}}
+{{- $fullname := include "carillon.fullname" . -}}
+{{- if gt (len $fullname) 46 -}}
+{{- $fullname = printf "%s-%s" ($fullname | trunc 37 | trimSuffix "-") (sha256sum $fullname | trunc 8) -}}
+{{- end -}}
+{{- printf "%s-redis" $fullname -}}
 {{- end -}}
 
 {{- /* The Secret of the bundled Redis. */ -}}
@@ -54,6 +59,16 @@ randAlphaNum gives another.
 {{- end -}}
 {{- end -}}
 
+{{- /* Those of them that nodes read when they start and never again. */ -}}
+{{- define "carillon.fixedSecrets" -}}
+{{- $followed := .Files.Lines "files/followed.txt" -}}
+{{- range $name, $secret := .Values.secrets -}}
+{{- if and (hasKey $secret "value") (not (has $name $followed)) }}
+{{ $name }}: {{ include "carillon.text" $secret.value | quote }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* All secrets, as the sources of a projected volume. */ -}}
 {{- define "carillon.secretSources" -}}
 {{- $own := list -}}
@@ -62,7 +77,7 @@ randAlphaNum gives another.
 {{- end -}}
 {{- with $own }}
 - secret:
-    name: {{ include "carillon.secretName" $ }}
+    name: {{ include "carillon.secretName" $ | quote }}
     items:
       {{- range . }}
       - key: {{ . }}
@@ -72,15 +87,15 @@ randAlphaNum gives another.
 {{- range $name, $secret := .Values.secrets }}
 {{- if not (hasKey $secret "value") }}
 - secret:
-    name: {{ $secret.existingSecret }}
+    name: {{ $secret.existingSecret | quote }}
     items:
-      - key: {{ $secret.key | default $name }}
+      - key: {{ $secret.key | default $name | quote }}
         path: {{ $name }}
 {{- end }}
 {{- end }}
 {{- if .Values.redis.bundled.enabled }}
 - secret:
-    name: {{ include "carillon.redisSecretName" . }}
+    name: {{ include "carillon.redisSecretName" . | quote }}
     items:
       - key: REDIS_URL
         path: REDIS_URL
@@ -93,11 +108,11 @@ randAlphaNum gives another.
 {{- $name := index . 1 -}}
 {{- $secret := index $root.Values.secrets $name -}}
 {{- if hasKey $secret "value" -}}
-name: {{ include "carillon.secretName" $root }}
+name: {{ include "carillon.secretName" $root | quote }}
 key: {{ $name }}
 {{- else -}}
-name: {{ $secret.existingSecret }}
-key: {{ $secret.key | default $name }}
+name: {{ $secret.existingSecret | quote }}
+key: {{ $secret.key | default $name | quote }}
 {{- end -}}
 {{- end -}}
 
@@ -188,11 +203,34 @@ UNIX_SOCKET_MODE: deviceSocket.mode
 {{- end -}}
 {{- end -}}
 
+{{- /* "true" where an application is told of connections. */ -}}
+{{- define "carillon.hasWebhook" -}}
+{{- $found := or (hasKey .Values.config "WEBHOOK_URL") (hasKey .Values.secrets "WEBHOOK_URL") -}}
+{{- range .Values.extraEnv -}}
+{{- if has .name (list "WEBHOOK_URL" "WEBHOOK_URL_FILE") -}}{{- $found = true -}}{{- end -}}
+{{- end -}}
+{{- if $found -}}true{{- end -}}
+{{- end -}}
+
+{{- /*
+How long a new node has to be ready before the next old one is stopped: where there is no value as long as it takes until the clients
+of the one before have moved. Without Redis nobody waits for it.
+*/ -}}
+{{- define "carillon.minReadySeconds" -}}
+{{- if not (kindIs "invalid" .Values.rollout.minReadySeconds) -}}
+{{- int .Values.rollout.minReadySeconds -}}
+{{- else if include "carillon.hasRedis" . -}}
+{{- add (int .Values.drain.preStopSeconds) (int .Values.drain.delaySeconds) (int .Values.drain.periodSeconds) -}}
+{{- else -}}
+0
+{{- end -}}
+{{- end -}}
+
 {{- /* The time that an end in order takes at most. */ -}}
 {{- define "carillon.endSeconds" -}}
 {{- $drain := .Values.drain -}}
 {{- $sum := add (int $drain.preStopSeconds) (int $drain.delaySeconds) (int $drain.periodSeconds) (int $drain.marginSeconds) -}}
-{{- if or (hasKey .Values.config "WEBHOOK_URL") (hasKey .Values.secrets "WEBHOOK_URL") -}}
+{{- if include "carillon.hasWebhook" . -}}
 {{- $timeout := include "carillon.text" (get .Values.config "WEBHOOK_TIMEOUT" | default "5s") -}}
 {{- $sum = add $sum (include "carillon.seconds" $timeout | int) -}}
 {{- end -}}
