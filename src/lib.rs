@@ -54,6 +54,9 @@
 //! - [`Handle`]: the cluster, whatever node a connection is on: [`publish`](Handle::publish) to everybody, a
 //!   [`channel`], a [`group`], a [`user`] or a connection
 //!
+//! A handler does several things at once with `tokio::select!`: see [`Connection`]. When the server stops handlers have
+//! [time](Builder::handler_grace) to come to their end.
+//!
 //! What goes wrong is logged with [`tracing`](https://docs.rs/tracing): a program that wants to see it brings a subscriber.
 //!
 //! # What is not there
@@ -81,6 +84,7 @@
 //! | `config` | the environment as values, all faults at once; the only reader of the environment |
 //! | `tls` | the certificate of the node's own ports, and its exchange |
 //! | `log` | how log lines look, and their level |
+//! | `metrics` | metrics, made and registered in one step |
 //! | `server` | the same for programs that embed it: builder, connections, handlers, hooks and controllers, the cluster |
 //! | `node` | puts a node together, runs it, drains it, reloads it |
 //! | `cli`, `client` | the command line: its words, and the commands that are clients of a running node |
@@ -142,6 +146,10 @@ pub use server::{
 /// The types of HTTP that [`Response`], [`Asking`] and [`Request`] are made of.
 pub use hyper::{HeaderMap, StatusCode, header, http};
 
+/// Crates whose types are in what this one offers: [`Bytes`](bytes::Bytes), [`Registry`](prometheus::Registry),
+/// [`Value`](serde_json::Value). A program that uses these needs no version of its own.
+pub use {bytes, prometheus, serde_json};
+
 /// What implementations of [`Hooks`] and [`Controller`] are written with.
 pub use async_trait::async_trait;
 
@@ -165,6 +173,7 @@ pub mod daemon;
 pub mod hub;
 #[doc(hidden)]
 pub mod log;
+mod metrics;
 #[doc(hidden)]
 pub mod model;
 #[doc(hidden)]

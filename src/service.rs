@@ -6,11 +6,12 @@
 use crate::cluster::{
     Act, Answer, Cluster, Life, NamedPages, NodeSummary, Outcome, Pages, Published, Question, State, StoreInfo,
 };
+use crate::metrics::Register;
 use crate::model::{
     Audience, AudienceKind, ConnectionId, DeviceId, Error, HexId, Limits, Name, NodeId, Push, Result, Seq, Target, Who,
 };
 use bytes::Bytes;
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, Registry};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -75,16 +76,16 @@ pub struct Service {
 impl Service {
     /// Operations on `cluster`, their metrics in `registry`; an error where another service has registered there.
     pub fn new(cluster: Arc<dyn Cluster>, limits: Arc<Limits>, registry: &Registry) -> prometheus::Result<Arc<Self>> {
-        let pushes = IntCounterVec::new(
-            Opts::new("carillon_pushes_total", "Pushes that the bus has taken, by interface and kind of target."),
+        let pushes = registry.counters(
+            "carillon_pushes_total",
+            "Pushes that the bus has taken, by interface and kind of target.",
             &["dialect", "target"],
         )?;
-        let refused = IntCounterVec::new(
-            Opts::new("carillon_pushes_refused_total", "Pushes that were not taken, by interface and reason."),
+        let refused = registry.counters(
+            "carillon_pushes_refused_total",
+            "Pushes that were not taken, by interface and reason.",
             &["dialect", "reason"],
         )?;
-        registry.register(Box::new(pushes.clone()))?;
-        registry.register(Box::new(refused.clone()))?;
         for dialect in Dialect::ALL {
             for target in Target::KINDS {
                 pushes.with_label_values(&[dialect.as_str(), target]);

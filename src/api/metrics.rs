@@ -6,13 +6,14 @@
 use super::answer::{self, Answer, Content};
 use super::health::Health;
 use super::memory;
+use crate::metrics::Register;
 use crate::release;
 use crate::service::Service;
 use bytes::Bytes;
 use hyper::StatusCode;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -37,20 +38,15 @@ pub(super) struct HttpMetrics {
 impl HttpMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            requests: counter(
-                registry,
-                "carillon_http_requests_total",
-                "HTTP requests taken, WebSocket handshakes left out.",
-            )?,
-            active: gauge(registry, "carillon_http_requests_active", "HTTP requests being answered now.")?,
-            connections: gauge(registry, "carillon_http_connections", "HTTP connections open now.")?,
-            refused: counter(
-                registry,
+            requests: registry
+                .counter("carillon_http_requests_total", "HTTP requests taken, WebSocket handshakes left out.")?,
+            active: registry.gauge("carillon_http_requests_active", "HTTP requests being answered now.")?,
+            connections: registry.gauge("carillon_http_connections", "HTTP connections open now.")?,
+            refused: registry.counter(
                 "carillon_http_connections_refused_total",
                 "HTTP connections answered 503 because there were as many as there may be.",
             )?,
-            accept_errors: counter(
-                registry,
+            accept_errors: registry.counter(
                 "carillon_http_accept_errors_total",
                 "Errors of accept on the HTTP port, such as too many open files.",
             )?,
@@ -104,19 +100,15 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new(registry: &Registry, service: Arc<Service>) -> prometheus::Result<Self> {
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        let build = IntGaugeVec::new(
-            Opts::new("carillon_build_info", "Which program this is; its value is always 1."),
-            &["version", "commit"],
-        )?;
-        registry.register(Box::new(build.clone()))?;
+        let help = "Which program this is; its value is always 1.";
+        let build = registry.gauges("carillon_build_info", help, &["version", "commit"])?;
         build.with_label_values(&[release::VERSION, release::COMMIT.unwrap_or("unknown")]).set(1);
         Ok(Self {
-            ready: gauge(registry, "carillon_ready", "1 where /readyz says so, else 0.")?,
-            draining: gauge(registry, "carillon_draining", "1 from the order to stop to the end, else 0.")?,
-            workers: gauge(registry, "carillon_worker_threads", "Worker threads of the runtime.")?,
-            tasks: gauge(registry, "carillon_tasks", "Tasks alive in the runtime.")?,
-            memory_limit: gauge(
-                registry,
+            ready: registry.gauge("carillon_ready", "1 where /readyz says so, else 0.")?,
+            draining: registry.gauge("carillon_draining", "1 from the order to stop to the end, else 0.")?,
+            workers: registry.gauge("carillon_worker_threads", "Worker threads of the runtime.")?,
+            tasks: registry.gauge("carillon_tasks", "Tasks alive in the runtime.")?,
+            memory_limit: registry.gauge(
                 "carillon_memory_limit_bytes",
                 "Memory that this process may use: the least of the machine's and its control groups' limits.",
             )?,
@@ -161,8 +153,8 @@ struct ClusterMetrics {
 impl ClusterMetrics {
     fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let gauge = |name, help| gauge(&registry, name, help);
-        let counter = |name, help| counter(&registry, name, help);
+        let gauge = |name, help| registry.gauge(name, help);
+        let counter = |name, help| registry.counter(name, help);
         Ok(Self {
             nodes: gauge("carillon_cluster_nodes", "Live nodes of the cluster.")?,
             channels: gauge("carillon_cluster_channels", "Channels with members anywhere in the cluster.")?,
@@ -207,16 +199,4 @@ fn show(counter: &IntCounter, total: u64) {
 
 fn signed(figure: u64) -> i64 {
     i64::try_from(figure).unwrap_or(i64::MAX)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    let counter = IntCounter::new(name, help)?;
-    registry.register(Box::new(counter.clone()))?;
-    Ok(counter)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    let gauge = IntGauge::new(name, help)?;
-    registry.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
 }

@@ -5,9 +5,10 @@
 //! this or another node, with the same [`Owed::id`]. What concerns one channel is delivered in order but for such
 //! repetitions, which the version tells.
 
+use crate::metrics::Register;
 use crate::model::{ConnectionId, HexId, Name, NodeId};
 use async_trait::async_trait;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry, core::Collector};
+use prometheus::{IntCounter, IntCounterVec, Registry};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,13 +149,9 @@ pub(super) struct OwedMetrics {
 
 impl OwedMetrics {
     fn new(registry: &Registry) -> prometheus::Result<Self> {
-        fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
-            registry.register(Box::new(collector.clone()))?;
-            Ok(collector)
-        }
-        let counter = |name, help| register(registry, IntCounter::with_opts(Opts::new(name, help))?);
-        let delivered = Opts::new("carillon_owed_delivered_total", "Channel events and owed closes taken, by event.");
-        let delivered = register(registry, IntCounterVec::new(delivered, &["event"])?)?;
+        let counter = |name, help| registry.counter(name, help);
+        let help = "Channel events and owed closes taken, by event.";
+        let delivered = registry.counters("carillon_owed_delivered_total", help, &["event"])?;
         for event in EVENTS {
             delivered.with_label_values(&[event]);
         }

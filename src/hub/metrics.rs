@@ -2,7 +2,8 @@
 
 use super::Hub;
 use super::socket::CloseReason;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use crate::metrics::Register;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// Push-to-socket latencies worth telling apart: from a tenth of a millisecond to the seconds of a node in trouble.
 const LATENCY_BUCKETS: &[f64] =
@@ -33,26 +34,10 @@ pub(super) struct HubMetrics {
 
 impl HubMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::with_opts(Opts::new(name, help))?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::with_opts(Opts::new(name, help))?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok::<_, prometheus::Error>(histogram)
-        };
-        let closed = IntCounterVec::new(
-            Opts::new("carillon_connections_closed_total", "WebSocket connections closed, by reason."),
-            &["reason"],
-        )?;
-        registry.register(Box::new(closed.clone()))?;
+        let counter = |name, help| registry.counter(name, help);
+        let gauge = |name, help| registry.gauge(name, help);
+        let help = "WebSocket connections closed, by reason.";
+        let closed = registry.counters("carillon_connections_closed_total", help, &["reason"])?;
         for reason in CloseReason::ALL {
             closed.with_label_values(&[reason.as_str()]);
         }
@@ -69,7 +54,7 @@ impl HubMetrics {
             heartbeats: counter("carillon_heartbeats_total", "Heartbeats given to sockets.")?,
             bytes: counter("carillon_sent_bytes_total", "Bytes of WebSocket frames given to the kernel.")?,
             writes: counter("carillon_writes_total", "Write calls on WebSocket connections.")?,
-            messages_per_write: histogram(
+            messages_per_write: registry.histogram(
                 "carillon_messages_per_write",
                 "Messages that one write call carried, observed once for each batch of a shard.",
                 &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0],
@@ -84,7 +69,7 @@ impl HubMetrics {
                 "carillon_slow_consumers_total",
                 "Connections closed because they did not read what they were sent.",
             )?,
-            latency: histogram(
+            latency: registry.histogram(
                 "carillon_push_to_socket_seconds",
                 "Time from taking a push, on whatever node, to the last write of a shard's sockets here.",
                 LATENCY_BUCKETS,

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-/// The limits of one node. Each has an environment variable of the same name (see `config.rs`).
+/// The limits of one node. For the binary each is an environment variable of the same name. Later versions may have more of them, so a
+/// program names those that it changes:
+///
+/// ```
+/// let limits = carillon::Limits { max_message: 64 << 10, ..carillon::Limits::default() };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one message from a client, fragments together; more closes it with 1009.
+    /// Bytes of one message from a client, fragments together; more closes it with 1009. A handler that does not receive keeps up to
+    /// two of them in memory for each of its clients, and what has come of a third.
     pub max_message: usize,
     /// Bytes of one push.
     pub max_push: usize,
@@ -17,7 +23,8 @@ pub struct Limits {
     pub max_channels: usize,
     /// Groups one connection may be in.
     pub max_groups: usize,
-    /// Bytes a connection may have unsent beyond the frame being written; more closes it with 4008.
+    /// Bytes a connection may have unsent beyond the frame being written; more closes it with 4008. What its own handler pushes
+    /// doesn't count, as that waits.
     pub max_unsent: usize,
     /// Connections of this node; 0 is no limit.
     pub max_connections: usize,

@@ -15,10 +15,16 @@ const LAST_BYTES: Duration = Duration::from_secs(6);
 /// request that never becomes a whole one.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
+/// What clients are told that a node closes as it goes.
+const STOPPING: &str = "node is stopping";
+
+/// The longest that anything here is waited for: for ever, and yet a moment that a clock can name.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 impl Node {
     /// Not ready but still accepting for `DRAIN_DELAY`, for load balancers, which send clients and pushes to a node without
-    /// sockets too; then nobody new, and everybody closed over `DRAIN_PERIOD`, or as soon as nobody is there; then out of the
-    /// cluster; HTTP answers until the end.
+    /// sockets too; then nobody new, and everybody closed over `DRAIN_PERIOD`, or as soon as nobody is there; then a
+    /// program's handlers come to their end, which may still publish; then out of the cluster; HTTP answers until the end.
     pub(super) async fn drain(&mut self) {
         let connections = self.hub.count();
         tracing::info!(connections, delay = ?self.config.drain_delay, period = ?self.config.drain_period, "stopping");
@@ -30,6 +36,7 @@ impl Node {
         while (self.hub.held() > 0 || self.sessions.count() > 0) && Instant::now() < last_bytes {
             sleep(DRAIN_SLICE / 10).await;
         }
+        self.await_handlers().await;
         if let Some(hooks) = &self.hooks {
             hooks.drain().await;
         }
@@ -42,9 +49,21 @@ impl Node {
         }
     }
 
+    /// Waits for handlers, which have heard that their connections are over.
+    async fn await_handlers(&self) {
+        let end = Instant::now() + self.sessions.grace().min(LONGEST);
+        while self.sessions.handlers() > 0 {
+            if Instant::now() >= end {
+                let handlers = self.sessions.handlers();
+                return tracing::warn!(handlers, "handlers go on though the connections are over, and are left behind");
+            }
+            sleep(DRAIN_SLICE / 10).await;
+        }
+    }
+
     /// Closes all sockets, a slice at a time, so that their clients don't all come back to the other nodes at once.
     async fn close_sockets(&self) {
-        let end = Instant::now() + self.config.drain_period;
+        let end = Instant::now() + self.config.drain_period.min(LONGEST);
         loop {
             let open = self.hub.connections();
             if open.is_empty() {
@@ -52,11 +71,19 @@ impl Node {
             }
             let slices_left = end.saturating_duration_since(Instant::now()).as_millis() / DRAIN_SLICE.as_millis();
             let slice = open.len().div_ceil(slices_left as usize + 1);
-            self.hub.close_each(&open[..slice], 1001, "node is stopping", CloseReason::GoingAway);
+            self.hub.close_each(&open[..slice], 1001, STOPPING, CloseReason::GoingAway);
             if slice == open.len() {
                 return;
             }
             sleep(DRAIN_SLICE).await;
         }
+    }
+}
+
+impl Drop for Node {
+    /// Whoever has not been drained is closed all the same, without anybody waiting for it.
+    fn drop(&mut self) {
+        self.ws_closed.send_replace(true);
+        self.hub.close_all(1001, STOPPING);
     }
 }

@@ -7,8 +7,10 @@ use tokio::net::TcpListener;
 /// Connections that may wait to be accepted; the system's own limit (`net.core.somaxconn`) is lower or equal.
 const BACKLOG: i32 = 4096;
 
-/// Why a node could not start.
+/// Why a node could not start. What a text names in capitals is a variable of the binary, or the builder's method of that meaning:
+/// `WS_PORT` is where clients connect.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// An address can't be listened on.
     #[error("{variable}: can't listen on {address}: {error}")]

@@ -60,7 +60,12 @@ pub struct Extras {
     pub service: Arc<OnceLock<Arc<Service>>>,
     /// The same with its HTTP interfaces.
     pub api: Arc<OnceLock<Arc<Api>>>,
+    /// How long handlers, and requests that are no handshake, may go on when the node stops; none: [`GRACE`].
+    pub grace: Option<Duration>,
 }
+
+/// How long what is under way may go on when a node stops, where a program says nothing else.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Hooks of a program's own, which stand before the webhook's.
 pub trait Overlay: Send + Sync {

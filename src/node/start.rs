@@ -1,7 +1,7 @@
 //! Putting a node together.
 
 use super::listen::{StartError, listen, listen_at, local_address};
-use super::{Extras, HttpPort, Node};
+use super::{Extras, GRACE, HttpPort, Node};
 use crate::api::device::DeviceSocket;
 use crate::api::{Api, ApiConfig, DEFAULT_CONNECTIONS, NodeFacts, Surface, Upgrade};
 use crate::cluster::embedded::Embedded;
@@ -38,6 +38,7 @@ impl Node {
             hooks: overlay,
             service: service_there,
             api: api_there,
+            grace,
         } = extras;
         let limits = Arc::new(config.limits.clone());
         let hub = Hub::start(limits.clone(), config.gap.clone(), config.shards, &registry)?;
@@ -167,6 +168,7 @@ impl Node {
             escape_html: config.method_escape_html,
             idle_timeouts: config.idle_timeouts,
             closed: ws_closes,
+            grace: grace.unwrap_or(GRACE),
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry)?;
         let last_reload = LastReload::new(&registry)?;

@@ -1,6 +1,7 @@
 //! What became of the last reload, for `/metrics`.
 
 use super::Reloaded;
+use crate::metrics::Register;
 use prometheus::{IntGauge, Registry};
 
 /// A gauge: 1 until a reload has a fault.
@@ -9,11 +10,10 @@ pub struct LastReload(IntGauge);
 impl LastReload {
     /// Registers it; an error where another one is registered there.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let successful = IntGauge::new(
+        let successful = registry.gauge(
             "carillon_config_last_reload_successful",
             "1 where the last reload was done, or there was none; 0 where it had a fault.",
         )?;
-        registry.register(Box::new(successful.clone()))?;
         successful.set(1);
         Ok(Self(successful))
     }

@@ -6,6 +6,7 @@ use super::hooks::Hooks;
 use super::middleware::{Handler, HttpHandler, Middleware, Mounted};
 use super::program::{Over, Program, Told};
 use super::request::{Reading, Request};
+use super::settings::{check, countable};
 use super::{ORDERS, Profile, Server};
 use crate::api::{Api, Tokens};
 use crate::cluster::redis::RedisConfig;
@@ -42,6 +43,14 @@ pub enum BuildError {
     /// No variable of the binary has this name.
     #[error("variable {0:?} is unknown: `carillon config` lists them")]
     Variable(String),
+    /// This variable says nothing to a server that is put together by a program: the builder has a method for it, or it is about
+    /// the binary's own process.
+    #[error("variable {0:?} is the binary's alone: see the builder's methods")]
+    OwnMethod(String),
+    /// This was set, and there is nothing in it, as where a program has not found what it looked for. What a key or token guards
+    /// would be open to everybody.
+    #[error("{0} is empty: leave it out where there is none")]
+    Empty(String),
     /// A controller can't have this name.
     #[error("controller {0:?} is not of the form Module.Controller")]
     Controller(String),
@@ -53,7 +62,8 @@ pub enum BuildError {
     Signals(std::io::Error),
 }
 
-/// A server that is being put together; see [`Server::builder`].
+/// A server that is being put together; see [`Server::builder`]. Nothing is checked before [`start`](Self::start), and nothing is
+/// read from the environment. Times have no upper limit: `Duration::MAX` is for ever.
 #[must_use]
 pub struct Builder {
     limits: Limits,
@@ -67,6 +77,7 @@ pub struct Builder {
     idle_timeout: Duration,
     drain_delay: Duration,
     drain_period: Duration,
+    grace: Option<Duration>,
     registry: Registry,
     around: Vec<Arc<dyn Middleware>>,
     routes: Vec<(String, Leads)>,
@@ -103,6 +114,7 @@ impl Builder {
             idle_timeout: Duration::ZERO,
             drain_delay: Duration::ZERO,
             drain_period: Duration::from_secs(20),
+            grace: None,
             registry: Registry::new(),
             around: Vec::new(),
             routes: Vec::new(),
@@ -170,14 +182,24 @@ impl Builder {
         self
     }
 
-    /// Whoever pushes through the HTTP APIs has to show this token.
+    /// How long handlers may go on when the server stops, from when all its connections are over: [`Connection::recv`] has said so,
+    /// and what they still publish goes out. It is the time that HTTP handlers have for their answers, too. The default is 10
+    /// seconds. Then a handler for requests is dropped; one for connections is left behind, and what it publishes refused.
+    ///
+    /// [`Connection::recv`]: super::Connection::recv
+    pub fn handler_grace(mut self, limit: Duration) -> Self {
+        self.grace = Some(limit);
+        self
+    }
+
+    /// Whoever pushes through the HTTP APIs has to show this token. It can't be empty.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// Backends reach the HTTP APIs, `/metrics`, `/livez`, `/readyz` and the console at this address. Without a token that should be
-    /// one of this machine's own.
+    /// Backends reach the HTTP APIs, `/metrics`, `/livez`, `/readyz` and the console at this address. Without a
+    /// [`token`](Self::token) that should be one of this machine's own: a warning is logged where it isn't.
     pub fn api(mut self, address: impl Into<SocketAddr>) -> Self {
         self.api = Some(ApiPort::At(address.into()));
         self
@@ -196,7 +218,8 @@ impl Builder {
     }
 
     /// WebSocket connections to paths that begin with `prefix` are served by `handler`. Upper and lower case are one, the longest
-    /// prefix wins, and `/` is for all others; a path with no handler is answered with 404.
+    /// prefix wins, and `/` is for all others; a path with no handler is answered with 404. A prefix is the beginning of a text:
+    /// `/room` is for `/roommates` as well, `/room/` is not.
     pub fn handle(self, prefix: &str, handler: impl Handler) -> Self {
         self.leads(prefix, Leads::Handler(Arc::new(handler)))
     }
@@ -266,8 +289,8 @@ impl Builder {
         self.variable("JWT_SECRET", secret)
     }
 
-    /// Anything else by which the binary is configured, as its variable (`carillon config` lists them) and value; nothing is read from
-    /// the environment. What has a method of its own here, ports, Redis, TLS, limits, the APIs' token, is taken from there alone.
+    /// Anything else by which the binary is configured, as its variable (`carillon config` lists them) and value. What has a method
+    /// of its own here, ports, Redis, TLS, limits, the APIs' token, is refused, and so is an empty value.
     pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
         self
@@ -283,6 +306,12 @@ impl Builder {
     /// # Errors
     /// [`BuildError`].
     pub async fn start(self) -> Result<Server, BuildError> {
+        check(&self.variables)?;
+        for (what, set) in [("token", &self.token), ("trusted_proxies", &self.trusted_proxies)] {
+            if set.as_ref().is_some_and(String::is_empty) {
+                return Err(BuildError::Empty(what.to_owned()));
+            }
+        }
         let ws = self.listener.map(taken).transpose()?;
         let mounts_api = self.routes.iter().any(|(_, leads)| matches!(leads, Leads::Api));
         if mounts_api && Tokens::new(self.token.as_deref(), None).is_open() {
@@ -293,15 +322,12 @@ impl Builder {
         }
         let (service, api) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
         let handle = Handle(service.clone());
-        if let Some((name, _)) = self.variables.iter().find(|(name, _)| !is_variable(name)) {
-            return Err(BuildError::Variable(name.clone()));
-        }
         let trusted = self.trusted_proxies.map(|addresses| ("TRUSTED_PROXIES".to_owned(), addresses));
         let mut config = Config::from_variables(self.variables.into_iter().chain(trusted))?;
         config.ws_host = self.listen.ip();
         config.ws_port = self.listen.port();
         config.shared_port = false;
-        config.limits = self.limits;
+        config.limits = countable(self.limits);
         config.redis = self.redis;
         config.drain_delay = self.drain_delay;
         config.drain_period = self.drain_period;
@@ -316,20 +342,28 @@ impl Builder {
             Some(ApiPort::Given(listener)) => HttpPort::Given(taken(listener)?),
             None => HttpPort::None,
         };
+        let api_at = match &http {
+            HttpPort::Configured => Some(config.http_host),
+            HttpPort::Given(listener) => Some(listener.local_addr()?.ip()),
+            HttpPort::None => None,
+        };
+        if let Some(host) = api_at.filter(|host| self.token.is_none() && !host.is_loopback()) {
+            config.warnings.push(format!("the HTTP API is open to everybody who reaches {host}: it has no token"));
+        }
         let reading = Reading {
             peers: Arc::new(config.peers.clone()),
             limits: Arc::new(config.limits.clone()),
             handle: handle.clone(),
         };
         let around: Arc<[Arc<dyn Middleware>]> = self.around.into();
-        let mut routes = Routes::default();
+        let mut routes = Routes::alone();
         for (prefix, leads) in self.routes {
             match leads {
                 Leads::Handler(handler) => {
                     let (around, handle) = (around.clone(), handle.clone());
                     routes.handle(&prefix, Arc::new(Mounted { around, handler, handle }));
                 }
-                Leads::Profile(profile) => routes.profile(&prefix, profile),
+                Leads::Profile(profile) => routes.profile(&prefix, profile.into()),
                 Leads::Http(handler) => routes.http(&prefix, answered_by(handler, reading.clone())),
                 Leads::Api => routes.http(&prefix, answered_by_api(api.clone())),
             }
@@ -347,17 +381,13 @@ impl Builder {
             let program = Program::new(told, handle.clone(), &self.registry).map_err(StartError::from)?;
             Some(Arc::new(Over(program)) as Arc<dyn Overlay>)
         };
-        let extras = Extras { registry: self.registry, ws, http, routes, hooks, service, api, ..Extras::default() };
+        let grace = self.grace;
+        let extras =
+            Extras { registry: self.registry, ws, http, routes, hooks, service, api, grace, ..Extras::default() };
         let (orders, received) = mpsc::channel(ORDERS);
         let node = Node::start(config, extras, orders.clone()).await?;
         Ok(Server { node, handle, orders, received, signals: None })
     }
-}
-
-/// Whether the binary has such a variable, or one that holds it in a file.
-fn is_variable(name: &str) -> bool {
-    let name = name.strip_suffix("_FILE").unwrap_or(name);
-    crate::config::names().any(|known| known == name)
 }
 
 fn taken(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {

@@ -1,11 +1,11 @@
 //! A client of a built-in profile, as hooks and controllers see it.
 
 use super::handle::Handle;
+use super::profile::Profile;
 use crate::auth;
 use crate::model::{Audience, ConnectionId, Error, Name, NameError, Push};
 use crate::session::hooks::{CLOSE_CONTROLLER, CLOSE_KEY, Occasion};
 use crate::session::method;
-use crate::session::profile::Profile;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::fmt;

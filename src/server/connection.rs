@@ -6,6 +6,7 @@ use super::request::Asking;
 use crate::hub::{CloseReason, Part, frame};
 use crate::model::{Audience, ConnectionId, Error, Name, Opcode};
 use crate::session::handler::{Asked, Incoming, Stream};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -14,7 +15,31 @@ use tokio::time::timeout;
 /// handler panics or returns an error.
 ///
 /// Pings are answered and close frames replied to while the handler does something else. The client is read from as long as
-/// there is room for its next message; a client that sends faster than the handler receives is slowed down.
+/// there is room for its next message; a client that sends faster than the handler receives is slowed down. So a handler that never
+/// receives does not see a client leave that has sent something: what it pushes fails once the client's stream has ended.
+///
+/// One that waits for several things receives in a `select!`, as [`recv`](Self::recv) is cancel-safe:
+///
+/// ```
+/// use carillon::{Handshake, Outcome};
+/// use std::time::Duration;
+///
+/// async fn clock(handshake: Handshake) -> Outcome {
+///     let mut connection = handshake.accept().await?;
+///     let mut ticks = tokio::time::interval(Duration::from_secs(1));
+///     loop {
+///         tokio::select! {
+///             received = connection.recv() => match received? {
+///                 Some(message) => connection.push(message).await?,
+///                 None => return Ok(()),
+///             },
+///             _ = ticks.tick() => connection.push("tick").await?,
+///         }
+///     }
+/// }
+/// ```
+///
+/// Other tasks reach it by its [`id`](Self::id) through the [`cluster`](Self::cluster).
 pub struct Connection {
     stream: Stream,
     asked: Arc<Asked>,
@@ -137,7 +162,8 @@ impl Connection {
     /// nobody has received is thrown away.
     ///
     /// `code` is 1000 where the connection has fulfilled its purpose, or one of 3000 to 4999 (RFC 6455, section 7.4). One that may
-    /// not be sent (1005, 1006, 1015 and those that are not defined) is sent as 1000.
+    /// not be sent (1005, 1006, 1015 and those that are not defined) is sent as 1000. If the future is dropped it is closed all the
+    /// same.
     pub async fn close(&mut self, code: u16, reason: &str) {
         self.stream.end(close_code(code), reason).await;
     }
@@ -154,7 +180,8 @@ impl Connection {
     }
 
     /// Makes the connection a member of an audience: see [`channel`](super::channel), [`group`](super::group). Returns when
-    /// whatever anybody in the cluster publishes there reaches it.
+    /// whatever anybody in the cluster publishes there reaches it. So it is with all that follow: if the future is dropped it is
+    /// done all the same, and only its confirmation is not waited for.
     ///
     /// # Errors
     /// [`Error::Limit`] where it is in too many, or has ended; [`Error::Unavailable`] while Redis is away.
@@ -194,4 +221,12 @@ fn control(payload: &[u8]) -> Result<&[u8], PushError> {
 
 fn is_violation(closed: &Closed) -> bool {
     [CloseReason::Protocol, CloseReason::TooBig].iter().any(|reason| reason.as_str() == closed.cause)
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Connection");
+        shown.field("id", &self.id()).field("request", &self.request()).field("closed", &self.closed());
+        shown.finish_non_exhaustive()
+    }
 }

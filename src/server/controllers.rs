@@ -77,6 +77,7 @@ fn is_empty(value: &Value) -> bool {
 
 /// What came of a call.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum Called {
     /// The client gets this.
     Replied(Reply),
@@ -94,7 +95,6 @@ impl From<Reply> for Called {
 }
 
 /// The call of a method by a client of the profile `method`, which was told already that its message has come.
-#[derive(Debug)]
 pub struct Call {
     client: Client,
     called: hooks::Call,
@@ -134,6 +134,13 @@ impl Call {
     /// A member of the message that is a text, or a whole number, as a text.
     pub fn text(&self, name: &str) -> Option<String> {
         auth::text(self.data.get(name)?)
+    }
+}
+
+impl fmt::Debug for Call {
+    /// Without the message, in which the client's token is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("client", &self.client).field("called", &self.called).finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@ use super::message::close_code;
 use crate::model::{Audience, AudienceKind, ConnectionId, Error, Name, Push, Target};
 use crate::service::{Dialect, Service};
 use futures_util::TryStreamExt;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 /// The cluster that a [`Server`](super::Server) is a node of, or the one node that is all of it without Redis. Cheap to clone.
@@ -138,5 +139,11 @@ impl Handle {
     /// As for [`exists`](Self::exists).
     pub async fn users(&self) -> Result<Vec<(Name, u64)>, Error> {
         self.service()?.audiences(AudienceKind::User).await
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("has_started", &self.0.get().is_some()).finish_non_exhaustive()
     }
 }

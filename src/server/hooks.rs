@@ -3,14 +3,15 @@
 use super::client::Client;
 use super::message::{Closed, Message};
 use super::middleware::Outcome;
+use super::profile::Profile;
 use crate::session::hooks::Wanted;
-use crate::session::profile::Profile;
 use async_trait::async_trait;
 use hyper::StatusCode;
 use std::error::Error;
 
 /// Whether a client is let in.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Entry {
     /// It is.
     Accept,
@@ -20,6 +21,7 @@ pub enum Entry {
 
 /// What becomes of a client's message.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Heard {
     /// Nothing more: it was for the program alone.
     Done,

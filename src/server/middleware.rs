@@ -1,17 +1,39 @@
 //! Handlers, and what stands around them.
 
 use super::handle::Handle;
-use super::request::{Handshake, Request, Response};
+use super::message::{PushError, RecvError};
+use super::request::{Handshake, NotAccepted, Request, Response};
 use crate::session::handler;
 use futures_util::future::BoxFuture;
 use std::error::Error;
 use std::sync::Arc;
 
-/// What came of serving a connection. An error closes it with 1011 where it is still open, and is logged.
+/// What came of serving a connection. An error closes it with 1011 where it is still open, and is logged. One that any client
+/// brings about by itself is no warning but a line for debugging: [`PushError::Ended`], [`RecvError::Violation`],
+/// [`NotAccepted`]. So `?` behind each call of a connection is right.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// Serves WebSocket connections, from the handshake to the end; a closure that takes a [`Handshake`] is one. A panic is caught: it
 /// closes its own connection with 1011, and nobody else notices.
+///
+/// What all connections share is a closure's own, or a type's that implements this:
+///
+/// ```
+/// use carillon::{Handshake, Outcome, Server};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// async fn count(handshake: Handshake, visitors: Arc<AtomicUsize>) -> Outcome {
+///     let number = visitors.fetch_add(1, Ordering::Relaxed) + 1;
+///     let mut connection = handshake.accept().await?;
+///     connection.push(format!("you are visitor {number}")).await?;
+///     Ok(())
+/// }
+///
+/// let visitors = Arc::new(AtomicUsize::new(0));
+/// let builder = Server::builder().handle("/", move |handshake| count(handshake, visitors.clone()));
+/// # drop(builder);
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// Serves one connection.
     fn handle(&self, handshake: Handshake) -> BoxFuture<'static, Outcome>;
@@ -96,5 +118,38 @@ impl handler::Handler for Mounted {
     fn handle(&self, offer: handler::Offer) -> BoxFuture<'static, handler::Outcome> {
         let next = Next { around: self.around.clone(), passed: 0, handler: self.handler.clone() };
         next.run(Handshake::new(offer, self.handle.clone()))
+    }
+
+    /// The client has left, could not be let in, or was closed for what it sent: what `?` hands on.
+    fn is_usual(&self, failure: &handler::Failure) -> bool {
+        failure.is::<NotAccepted>()
+            || matches!(failure.downcast_ref(), Some(PushError::Ended))
+            || matches!(failure.downcast_ref(), Some(RecvError::Violation(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Closed;
+    use handler::Handler as _;
+
+    #[test]
+    fn what_clients_bring_about_by_themselves_is_usual_and_what_a_program_does_is_not() {
+        let serve = |_: Handshake| async { Ok(()) };
+        let mounted = Mounted { around: Arc::new([]), handler: Arc::new(serve), handle: Handle::default() };
+        let closed = Closed { code: 1002, reason: String::new(), cause: "protocol_error".to_owned() };
+        for (error, usual) in [
+            (Box::<dyn Error + Send + Sync>::from(NotAccepted::Gone), true),
+            (NotAccepted::Refused("full".to_owned()).into(), true),
+            (PushError::Ended.into(), true),
+            (RecvError::Violation(closed).into(), true),
+            (PushError::Unfinished.into(), false),
+            (PushError::TooBig { size: 2, limit: 1 }.into(), false),
+            (RecvError::TimedOut.into(), false),
+            ("connection has ended".into(), false),
+        ] {
+            assert_eq!(mounted.is_usual(&*error), usual, "{error}");
+        }
     }
 }

@@ -30,12 +30,13 @@ mod handle;
 mod hooks;
 mod message;
 mod middleware;
+mod profile;
 mod program;
 mod request;
+mod settings;
 mod signals;
 
 pub use crate::session::hooks::Wanted;
-pub use crate::session::profile::Profile;
 pub use builder::{BuildError, Builder};
 pub use client::{Client, close_key};
 pub use connection::Connection;
@@ -44,6 +45,7 @@ pub use handle::Handle;
 pub use hooks::{Entry, Heard, Hooks};
 pub use message::{Closed, Message, PushError, RecvError};
 pub use middleware::{Handler, HttpHandler, Middleware, Next, Outcome};
+pub use profile::Profile;
 pub use request::{Accept, Asking, BodyError, Handshake, NotAccepted, Request, Response};
 
 use crate::config::{Config, Faults};
@@ -51,6 +53,7 @@ use crate::log::LogLevel;
 use crate::model::{Audience, Name, NameError};
 use crate::node::{Extras, Node};
 use crate::operator::Order;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
@@ -84,6 +87,7 @@ pub fn user(name: &str) -> Result<Audience, NameError> {
 }
 
 /// A server whose ports are open. It serves its clients from then on; [`run_until`](Self::run_until) is what ends it in order.
+/// Dropped without that it closes its ports and its connections (1001), and nobody waits for anything.
 pub struct Server {
     node: Node,
     handle: Handle,
@@ -114,8 +118,9 @@ impl Server {
         &self.handle
     }
 
-    /// Runs until `stop` is ready, and then until its connections are closed in order (1001), its webhook has heard of that, and it has
-    /// left the cluster.
+    /// Runs until `stop` is ready, and then stops in this order: nobody new is let in, all connections are closed (1001), their
+    /// handlers come to their end ([`Builder::handler_grace`]), hooks and the webhook hear of them, the server leaves the cluster.
+    /// If the future is dropped it is as where the server is dropped.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
         let Self { node, orders, received, .. } = self;
         let told = async move {
@@ -159,5 +164,13 @@ impl Server {
         let extras = Extras { log: Some(log), configuration, service, ..Extras::default() };
         let node = Node::start(config, extras, orders.clone()).await?;
         Ok(Self { node, handle, orders, received, signals: Some(signals) })
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, api_address) = (self.address(), self.api_address());
+        let mut shown = f.debug_struct("Server");
+        shown.field("address", &address).field("api_address", &api_address).finish_non_exhaustive()
     }
 }

@@ -7,18 +7,21 @@ use crate::peer::Peers;
 use crate::query::Query;
 use crate::session::handler::{Acceptance, Asked, Offer};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request as HyperRequest, Response as HyperResponse, StatusCode};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// What a client asked for when it connected.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asking<'a>(&'a Asked);
 
 impl<'a> Asking<'a> {
@@ -64,7 +67,7 @@ impl<'a> Asking<'a> {
 }
 
 /// A client that wants a WebSocket connection. A handler lets it in, or refuses it; one that drops the handshake has the client
-/// answered with 500.
+/// answered with 500. The client waits for as long as the handler does; to bound that is the handler's business.
 pub struct Handshake {
     offer: Offer,
     handle: Handle,
@@ -85,7 +88,7 @@ impl Handshake {
         &self.handle
     }
 
-    /// Lets the client in.
+    /// Lets the client in. If the future is dropped it is not let in, and answered with 500.
     ///
     /// # Errors
     /// [`NotAccepted`]: it has left, or the node is full, or Redis is away. The client was told.
@@ -167,12 +170,37 @@ pub struct Request {
     handle: Handle,
 }
 
-/// Why there is no body.
+/// How long a client may take to send a body, as with the HTTP APIs.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why there is no body. It makes a [`Response`] of 413, 408 or 400.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BodyError {
-    /// It is longer than `Limits::max_body`, or the client broke off.
+    /// It is longer than `Limits::max_body`.
+    #[error("body is longer than {limit} bytes")]
+    TooLong {
+        /// How many bytes it may have.
+        limit: usize,
+    },
+    /// It was not complete after half a minute.
+    #[error("body was not complete after {} s", BODY_PATIENCE.as_secs())]
+    TooSlow,
+    /// The client broke off, or what it sent is malformed.
     #[error("body can't be read: {0}")]
-    Unreadable(Box<dyn std::error::Error + Send + Sync>),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<BodyError> for Response {
+    /// The status that says so, with the error as the text.
+    fn from(error: BodyError) -> Self {
+        let status = match error {
+            BodyError::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+        };
+        Self::text(status, format!("{error}\n"))
+    }
 }
 
 impl Request {
@@ -214,13 +242,19 @@ impl Request {
         &self.handle
     }
 
-    /// The body, up to `Limits::max_body`.
+    /// The body, up to `Limits::max_body`, for which the client has half a minute.
     ///
     /// # Errors
     /// [`BodyError`].
     pub async fn body(self) -> Result<Bytes, BodyError> {
-        let body = Limited::new(self.body, self.limit).collect().await.map_err(BodyError::Unreadable)?;
-        Ok(body.to_bytes())
+        let limit = self.limit;
+        let body = timeout(BODY_PATIENCE, Limited::new(self.body, limit).collect());
+        match body.await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLong { limit }),
+            Ok(Err(error)) => Err(BodyError::Broken(error)),
+            Err(_) => Err(BodyError::TooSlow),
+        }
     }
 }
 
@@ -278,4 +312,26 @@ pub(super) struct Reading {
     pub(super) peers: Arc<Peers>,
     pub(super) limits: Arc<Limits>,
     pub(super) handle: Handle,
+}
+
+impl fmt::Debug for Asking<'_> {
+    /// Without query and headers, in which tokens are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Asking");
+        shown.field("path", &self.path()).field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").field("request", &self.request()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (method, path) = (&self.head.method, self.path());
+        let mut shown = f.debug_struct("Request");
+        shown.field("method", method).field("path", &path).field("address", &self.address).finish_non_exhaustive()
+    }
 }

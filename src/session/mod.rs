@@ -48,6 +48,7 @@ mod steps;
 use crate::auth::Rejection;
 use crate::cluster::Cluster;
 use crate::hub::Hub;
+use crate::metrics::Register;
 use crate::model::{ConnectionId, HexId, Limits};
 use crate::peer::{Peers, Places};
 use crate::tls::Certificate;
@@ -58,10 +59,11 @@ use idle::Idle;
 use origins::AllowedOrigins;
 use profile::Profile;
 use profiles::Profiles;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Registry};
 use sign_in::SignIn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::watch;
 
 pub use device::{ClientDocuments, MayJoin};
@@ -104,6 +106,8 @@ pub struct Settings {
     pub tls: Option<Arc<Certificate>>,
     /// Whether the node takes no more clients, as it is about to stop.
     pub closed: watch::Receiver<bool>,
+    /// How long handlers, and requests that are no handshake, may go on when the node stops.
+    pub grace: Duration,
 }
 
 /// What all sessions of a node share.
@@ -119,6 +123,8 @@ pub struct Sessions {
     idle: Arc<Idle>,
     /// Connections that are not quite over: what has to be told of their end is not told yet.
     members: AtomicUsize,
+    /// Handlers at work.
+    handlers: Arc<AtomicUsize>,
     refused: IntCounterVec,
     tokens_refused: IntCounterVec,
     received: IntCounter,
@@ -133,35 +139,28 @@ impl Sessions {
         settings: Settings,
         registry: &Registry,
     ) -> prometheus::Result<Arc<Self>> {
-        let refused = IntCounterVec::new(
-            Opts::new("carillon_connections_refused_total", "WebSocket handshakes refused, by reason."),
-            &["reason"],
-        )?;
-        registry.register(Box::new(refused.clone()))?;
+        let help = "WebSocket handshakes refused, by reason.";
+        let refused = registry.counters("carillon_connections_refused_total", help, &["reason"])?;
         for label in Refusal::LABELS {
             refused.with_label_values(&[label]);
         }
-        let tokens_refused = IntCounterVec::new(
-            Opts::new(
-                "carillon_tokens_refused_total",
-                "WebSocket handshakes refused because of their token, by what was wrong with it.",
-            ),
+        let tokens_refused = registry.counters(
+            "carillon_tokens_refused_total",
+            "WebSocket handshakes refused because of their token, by what was wrong with it.",
             &["reason"],
         )?;
-        registry.register(Box::new(tokens_refused.clone()))?;
         for label in Rejection::LABELS.into_iter().chain([refusal::NO_TOKEN]) {
             tokens_refused.with_label_values(&[label]);
         }
-        let received = IntCounter::new(
+        let received = registry.counter(
             "carillon_received_bytes_total",
             "Bytes read from WebSocket connections, their handshakes left out.",
         )?;
-        registry.register(Box::new(received.clone()))?;
         let token_param = crate::query::plain_name(&settings.token_param);
         let places = Places::new(limits.max_connections_per_address);
         let heartbeats = Heartbeats::set(&hub, &settings.heartbeats);
         let idle = Idle::start(settings.idle_timeouts, &hub);
-        let members = AtomicUsize::new(0);
+        let (members, handlers) = (AtomicUsize::new(0), Arc::default());
         Ok(Arc::new(Self {
             hub,
             cluster,
@@ -172,6 +171,7 @@ impl Sessions {
             heartbeats,
             idle,
             members,
+            handlers,
             refused,
             tokens_refused,
             received,
@@ -181,6 +181,16 @@ impl Sessions {
     /// Number of connections whose sessions are not quite over.
     pub fn count(&self) -> usize {
         self.members.load(Ordering::Acquire)
+    }
+
+    /// Number of handlers that have not come to their end.
+    pub fn handlers(&self) -> usize {
+        self.handlers.load(Ordering::Acquire)
+    }
+
+    /// See [`Settings::grace`].
+    pub fn grace(&self) -> Duration {
+        self.settings.grace
     }
 
     /// What the hooks want to be told of such connections.

@@ -65,7 +65,7 @@ impl Profile {
     }
 
     /// The text message that the client with this id gets before any push, where there is one.
-    pub fn greeting(self, id: HexId) -> Option<String> {
+    pub(crate) fn greeting(self, id: HexId) -> Option<String> {
         match self {
             Self::Channel | Self::Method | Self::Handler => None,
             Self::Center => Some(command("open", id)),
@@ -77,7 +77,7 @@ impl Profile {
     }
 
     /// What comes of a message of the client with this id; of `method` nothing, as its messages have rules of their own.
-    pub fn on_message(self, id: HexId, message: Message<'_>) -> Effect<'_> {
+    pub(crate) fn on_message(self, id: HexId, message: Message<'_>) -> Effect<'_> {
         match self {
             Self::Channel => {
                 Effect::Reply { opcode: message.opcode, payload: message.payload.into(), keeps_alive: false }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 /// Bytes of a request's head; a bigger one is answered with 431. This holds the longest URL that is read at all, 64 KiB,
 /// so that the default of 1,000 channels fits with names of some forty bytes, and 8 KiB of headers. It is not reserved:
@@ -23,8 +24,8 @@ use tokio::sync::{mpsc, watch};
 const MAX_HEAD: usize = 72 << 10;
 
 /// Accepts WebSocket clients until [`Settings::closed`](super::Settings::closed) is true (or its sender gone). Handshakes
-/// that are under way then are dropped, other requests are answered before this returns; sessions go on, as closing them is
-/// the hub's business.
+/// that are under way then are dropped, other requests have [`Settings::grace`](super::Settings::grace) to be answered before
+/// this returns; sessions go on, as closing them is the hub's business.
 pub async fn serve(listener: TcpListener, sessions: Arc<Sessions>) {
     let (open, mut all_ended) = mpsc::channel(1);
     accept(listener, &sessions, &open).await;
@@ -128,7 +129,10 @@ where
                 return;
             }
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match timeout(sessions.settings.grace, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return tracing::warn!(%peer, "request not answered in time before the node stops"),
+            }
         }
     };
     if let Err(error) = ended {

@@ -5,9 +5,10 @@
 
 mod pair;
 
+use crate::metrics::Register;
 use crate::model::shown_path;
 use pair::Pair;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -107,27 +108,24 @@ impl Certificate {
     pub fn load(sources: TlsConfig, registry: &Registry) -> Result<Arc<Self>, StartError> {
         let pair = Pair::read(&sources)?;
         let metrics = Metrics {
-            expiry: IntGauge::new(
+            expiry: registry.gauge(
                 "carillon_tls_certificate_expiry_timestamp_seconds",
                 "When the certificate in use expires, in seconds since 1970.",
             )?,
-            reloads: IntCounterVec::new(
-                Opts::new("carillon_tls_reloads_total", "Changed certificates, taken or refused because of a fault."),
+            reloads: registry.counters(
+                "carillon_tls_reloads_total",
+                "Changed certificates, taken or refused because of a fault.",
                 &["result"],
             )?,
-            successful: IntGauge::new(
+            successful: registry.gauge(
                 "carillon_tls_last_reload_successful",
                 "1 where the certificate in use is the one in the files, 0 where that has a fault.",
             )?,
-            failed: IntCounter::new(
+            failed: registry.counter(
                 "carillon_tls_handshakes_failed_total",
                 "TLS handshakes that did not come to an end: of clients that speak no TLS, an old version of it, or too slowly.",
             )?,
         };
-        registry.register(Box::new(metrics.failed.clone()))?;
-        registry.register(Box::new(metrics.expiry.clone()))?;
-        registry.register(Box::new(metrics.reloads.clone()))?;
-        registry.register(Box::new(metrics.successful.clone()))?;
         for result in RESULTS {
             metrics.reloads.with_label_values(&[result]);
         }

@@ -2,7 +2,8 @@
 
 use super::backend::Failure;
 use crate::log::Seldom;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+use crate::metrics::Register;
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 use std::time::Duration;
 
 /// From a millisecond, a backend on the same machine, to a minute, beyond which no limit of time should be.
@@ -112,43 +113,27 @@ impl Drop for Flying<'_> {
 impl WebhookMetrics {
     /// The metrics in `registry`; an error where one of that name is in it.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "carillon_webhook_seconds",
-                "Time from an event to its answer, waiting included, by event.",
-            )
-            .buckets(SECONDS.to_vec()),
-            &["event"],
-        )?;
-        registry.register(Box::new(seconds.clone()))?;
         let metrics = Self {
-            calls: counter(
+            calls: registry.counters(
                 "carillon_webhook_calls_total",
                 "Requests to the application, by event and outcome; each attempt is one.",
                 &["event", "outcome"],
             )?,
-            seconds,
-            in_flight: gauge("carillon_webhook_in_flight", "Requests to the application under way now.")?,
-            operations: counter(
+            seconds: registry.histograms(
+                "carillon_webhook_seconds",
+                "Time from an event to its answer, waiting included, by event.",
+                &["event"],
+                SECONDS,
+            )?,
+            in_flight: registry.gauge("carillon_webhook_in_flight", "Requests to the application under way now.")?,
+            operations: registry.counters(
                 "carillon_webhook_operations_total",
                 "Operations in the application's answers, by outcome.",
                 &["outcome"],
             )?,
-            closes_waiting: gauge(
-                "carillon_webhook_closes_waiting",
-                "Close events that the application has not taken yet.",
-            )?,
-            given_up: counter(
+            closes_waiting: registry
+                .gauge("carillon_webhook_closes_waiting", "Close events that the application has not taken yet.")?,
+            given_up: registry.counters(
                 "carillon_webhook_closes_given_up_total",
                 "Close events that the application never took, by reason.",
                 &["reason"],

@@ -8,7 +8,8 @@
 //! | `closing` | ends, and who hears of them |
 //! | `failing` | handlers that panic |
 //! | `audiences` | connections as members, on one node and on two |
-//! | `servers` | ports, TLS, APIs, limits, and how a server stops |
+//! | `servers` | ports, TLS, APIs, limits, and what a server refuses to be |
+//! | `stopping` | how a server stops, and what is waited for |
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,3 +22,4 @@ mod requests;
 mod running;
 mod sending;
 mod servers;
+mod stopping;

@@ -236,7 +236,7 @@ async fn requests_that_are_no_handshakes_have_handlers_of_their_own() {
                         let body = String::from_utf8_lossy(&body).into_owned();
                         Response::text(StatusCode::OK, format!("{method} {path} {name} {address} {body}"))
                     }
-                    Err(error) => Response::text(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+                    Err(error) => error.into(),
                 }
             })
             .limits(carillon::Limits { max_body: 1000, ..quiet() }),
@@ -255,7 +255,10 @@ async fn requests_that_are_no_handshakes_have_handlers_of_their_own() {
     assert_eq!(http.get("/gone").await.unwrap().status, 410);
     let mut http = Http::connect(server.address).await.unwrap();
     let long = http.request(&request("POST", "/", &[], &[b'x'; 1001])).await.unwrap();
-    assert_eq!(long.status, 413);
+    assert_eq!((long.status, long.text()), (413, "body is longer than 1000 bytes\n"));
+    let mut raw = Raw::connect(server.address).await;
+    raw.send(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n").await;
+    assert_eq!(raw.answer().await.unwrap().status, 400);
 
     // Handshakes.
     for (path, status) in [("/ws", 402), ("/silent", 500), ("/page", 200)] {

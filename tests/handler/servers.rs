@@ -4,8 +4,10 @@ use crate::support::certificates::Certificates;
 use crate::support::http::{Http, get, request};
 use crate::support::raw::masked;
 use crate::support::redis::free_port;
-use crate::support::{DEADLINE, Heard, Listener, eventually, eventually::same};
-use carillon::{Accept, BuildError, Error, Handshake, Limits, Outcome, Push, RedisConfig, Server, Target, channel};
+use crate::support::{DEADLINE, Heard, Listener, eventually};
+use carillon::{
+    Accept, BuildError, Builder, Error, Handshake, Limits, Outcome, Push, RedisConfig, Server, Target, channel,
+};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,23 +56,44 @@ async fn backends_push_through_an_api_that_is_mounted_or_has_a_port() {
 
 #[tokio::test]
 async fn an_api_for_everybody_needs_a_token() {
-    for token in [None, Some("")] {
-        let open = || {
-            let builder = Server::builder().mount_api("/api");
-            token.into_iter().fold(builder, carillon::Builder::token)
-        };
-        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let refused = open().listen(everywhere).start().await.err();
-        assert!(matches!(refused, Some(BuildError::OpenApi(address)) if address == everywhere), "{refused:?}");
-        let listener = TcpListener::bind(everywhere).unwrap();
-        let address = listener.local_addr().unwrap();
-        let refused = open().listener(listener).start().await.err();
-        assert!(matches!(refused, Some(BuildError::OpenApi(of)) if of == address), "{refused:?}");
-        let server = Running::start(open()).await;
-        assert_eq!(get(server.address, "/api?action=stats").await.unwrap().status, 200);
-        server.stopped().await;
-        assert!(Server::builder().mount_api("/api").listen(everywhere).token("s3cret").start().await.is_ok());
+    let open = || Server::builder().mount_api("/api");
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let refused = open().listen(everywhere).start().await.err();
+    assert!(matches!(refused, Some(BuildError::OpenApi(address)) if address == everywhere), "{refused:?}");
+    let listener = TcpListener::bind(everywhere).unwrap();
+    let address = listener.local_addr().unwrap();
+    let refused = open().listener(listener).start().await.err();
+    assert!(matches!(refused, Some(BuildError::OpenApi(of)) if of == address), "{refused:?}");
+    let server = Running::start(open()).await;
+    assert_eq!(get(server.address, "/api?action=stats").await.unwrap().status, 200);
+    server.stopped().await;
+    assert!(open().listen(everywhere).token("s3cret").start().await.is_ok());
+}
+
+#[tokio::test]
+async fn what_would_leave_something_open_unnoticed_is_refused() {
+    let start = async |builder: Builder| builder.start().await.unwrap_err();
+    let builder = Server::builder;
+    for (empty, what) in [
+        (builder().token("").api((LOOPBACK, 0)), "token"),
+        (builder().trusted_proxies(""), "trusted_proxies"),
+        (builder().jwt_secret(""), "JWT_SECRET"),
+        (builder().auth_key(""), "AUTH_KEY"),
+        (builder().webhook("http://127.0.0.1:1/", ""), "WEBHOOK_SECRET"),
+        (builder().webhook("", "secret"), "WEBHOOK_URL"),
+        (builder().variable("JWT_PUBLIC_KEY_FILE", ""), "JWT_PUBLIC_KEY_FILE"),
+    ] {
+        let refused = start(empty).await;
+        assert!(matches!(&refused, BuildError::Empty(name) if name == what), "{refused:?}");
+        assert_eq!(refused.to_string(), format!("{what} is empty: leave it out where there is none"));
     }
+    for name in ["HTTP_TOKEN", "TOKEN_FILE", "WS_PORT", "REDIS_URL", "MAX_MESSAGE", "TLS_CERT", "LOG"] {
+        let refused = start(builder().variable(name, "1")).await;
+        assert!(matches!(&refused, BuildError::OwnMethod(of) if of == name), "{refused:?}");
+    }
+    // With nothing at any path there is nothing, and not what the binary has.
+    let server = Running::start(builder()).await;
+    assert_eq!(Listener::refused(server.address, "/?channel[]=a").await.status, 404);
 }
 
 #[tokio::test]
@@ -220,7 +243,7 @@ async fn a_server_that_stops_under_load_leaves_nobody_without_a_word() {
     }
     publisher.abort();
     server.stopped().await;
-    eventually("all handlers have ended", DEADLINE, async || same(ended.load(Ordering::Relaxed), CLIENTS)).await;
+    assert_eq!(ended.load(Ordering::Relaxed), CLIENTS, "handlers that have ended");
     assert!(Listener::try_connect(address, "/").await.is_err());
 }
 

@@ -1,6 +1,6 @@
 //! The harness of the end-to-end tests: real nodes, a real Redis, real sockets.
 //!
-//! - [`node`] runs the binary and holds its log, [`example`] an example; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
+//! - [`node`] runs the binary, [`example`] an example, each as a [`process`] with its log; [`redis`] runs Redis; [`proxy`] stands between them and misbehaves.
 //! - [`http`], [`api`] and [`device`] speak to a node as a backend does; [`ws`] as a browser does, [`raw`] as nobody should.
 //! - [`library`] runs servers in the test itself.
 //! - [`balancer`] runs nginx or haproxy in front of nodes.
@@ -34,6 +34,7 @@ pub mod http;
 pub mod library;
 pub mod node;
 pub mod php;
+pub mod process;
 pub mod prometheus;
 pub mod promql;
 pub mod proxy;

@@ -1,14 +1,14 @@
-//! The real binary as a process, with a log that a failed test prints.
+//! The real binary as a process.
 
 use super::api::Api;
+use super::process::Process;
 use super::{DEADLINE, eventually};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -24,37 +24,9 @@ pub fn carillon(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     command
 }
 
-/// What a process has written, line by line.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    /// Takes all lines of a stream until it ends.
-    pub(super) fn follow(&self, stream: impl Read + Send + 'static) {
-        let lines = self.0.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
-            }
-        });
-    }
-
-    pub(super) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-/// Kills a process should this one be killed: it waits for the end of a pipe. It has to be ended before the process is.
-pub(super) fn watchdog(child: &Child) -> Child {
-    let kill = format!("read _; kill -9 {}", child.id());
-    Command::new("sh").args(["-c", &kill]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
-}
-
 /// A node; killed when dropped.
 pub struct Node {
-    child: Child,
-    watchdog: Child,
-    log: Log,
+    process: Process,
     ws: Option<SocketAddr>,
     http: Option<SocketAddr>,
 }
@@ -66,7 +38,7 @@ impl Node {
         node.listening().await;
         let api = node.api();
         eventually("a started node is ready", DEADLINE, async || {
-            node.must_run();
+            node.process.must_run();
             if api.is_ready().await { Ok(()) } else { Err("/readyz does not say 200") }
         })
         .await;
@@ -82,22 +54,14 @@ impl Node {
     pub fn spawn(environment: &[(&str, &str)]) -> Self {
         let mut variables = ADDRESSES.to_vec();
         variables.extend_from_slice(environment);
-        let mut child = carillon(&[], &variables).spawn().unwrap();
-        let log = Log::default();
-        log.follow(child.stdout.take().unwrap());
-        log.follow(child.stderr.take().unwrap());
-        let watchdog = watchdog(&child);
-        Self { child, watchdog, log, ws: None, http: None }
+        let process = Process::start("a node", &mut carillon(&[], &variables));
+        Self { process, ws: None, http: None }
     }
 
     /// Waits until the node says where it listens.
     pub async fn listening(&mut self) {
-        let found = eventually("a started node says where it listens", DEADLINE, async || {
-            self.must_run();
-            self.log.lines().iter().find_map(|line| addresses(line)).ok_or("no line with its addresses")
-        })
-        .await;
-        (self.ws, self.http) = (Some(found.0), Some(found.1));
+        let (ws, http) = self.process.says("a started node says where it listens", addresses).await;
+        (self.ws, self.http) = (Some(ws), Some(http));
     }
 
     /// Where its WebSocket port is.
@@ -112,12 +76,12 @@ impl Node {
 
     /// Where its management port is.
     pub fn manager(&self) -> SocketAddr {
-        self.log.lines().iter().find_map(|line| address(line, "manager")).expect("the node has a management port")
+        self.log().iter().find_map(|line| address(line, "manager")).expect("the node has a management port")
     }
 
     /// Its process.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Its actions API.
@@ -127,7 +91,7 @@ impl Node {
 
     /// The lines that were read of its log so far; what it has logged just now may be missing.
     pub fn log(&self) -> Vec<String> {
-        self.log.lines()
+        self.process.lines()
     }
 
     /// Waits until a line of its log has this text.
@@ -141,8 +105,7 @@ impl Node {
 
     /// `kill -9`.
     pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.child.wait().unwrap();
+        self.process.kill();
     }
 
     /// Stops the process where it stands: its sockets stay open, and it does nothing.
@@ -162,64 +125,37 @@ impl Node {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
+        self.process.signal(signal);
     }
 
     /// Waits for the end of the process.
     pub async fn ended(&mut self) -> ExitStatus {
-        eventually("the node's process ends", DEADLINE, async || self.child.try_wait().unwrap().ok_or("it runs")).await
+        self.process.ended().await
     }
 
     /// Whether its process has ended.
     pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.process.has_ended()
     }
 
     /// Memory of its own that is resident, in bytes: heap and stacks, without the program's code, which comes in page by
     /// page as it is first used.
     pub fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
     /// Number of open files.
     pub fn open_files(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+        fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
     /// Lets it have so many open files; `None` as many as it may.
     pub fn limit_files(&self, files: Option<u64>) {
         let limit = getrlimit(Resource::Nofile);
         let current = files.or(limit.maximum);
-        prlimit(Some(self.pid()), Resource::Nofile, Rlimit { current, maximum: limit.maximum }).unwrap();
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
-    }
-
-    /// Fails the test where the process has ended by itself.
-    fn must_run(&mut self) {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            panic!("the node ended by itself: {status}");
-        }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // The watchdog goes first: afterwards the process number may belong to somebody else.
-        let _ = self.watchdog.kill();
-        let _ = self.watchdog.wait();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            let lines = self.log.lines();
-            let skipped = lines.len().saturating_sub(200);
-            eprintln!("---- log of the node at {:?} ({skipped} older lines left out)", self.http);
-            lines[skipped..].iter().for_each(|line| eprintln!("{line}"));
-        }
+        prlimit(Some(self.process.pid()), Resource::Nofile, Rlimit { current, maximum: limit.maximum }).unwrap();
     }
 }
 

@@ -63,6 +63,7 @@ impl Server {
             escape_html: false,
             idle_timeouts: IdleTimeouts::default(),
             closed: closes,
+            grace: DEADLINE,
         };
         let sessions = Sessions::new(hub.clone(), cluster.clone(), limits, settings, &registry).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

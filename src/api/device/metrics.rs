@@ -3,7 +3,8 @@
 use super::document::Action;
 use super::refusal::Refusal;
 use crate::log::Seldom;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use crate::metrics::Register;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// Where a document came from; a label of the metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,27 +38,22 @@ pub(super) struct DeviceMetrics {
 
 impl DeviceMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let done = IntCounterVec::new(
-            Opts::new("carillon_device_actions_total", "Documents of the device socket that were carried out."),
+        let done = registry.counters(
+            "carillon_device_actions_total",
+            "Documents of the device socket that were carried out.",
             &["source", "action"],
         )?;
-        let refused = IntCounterVec::new(
-            Opts::new(
-                "carillon_device_documents_refused_total",
-                "Documents of the device socket that were not carried out, by reason, answered with ERR or not.",
-            ),
+        let refused = registry.counters(
+            "carillon_device_documents_refused_total",
+            "Documents of the device socket that were not carried out, by reason, answered with ERR or not.",
             &["source", "reason"],
         )?;
         let connections =
-            IntGauge::new("carillon_device_socket_connections", "Connections of backends to the unix socket.")?;
-        let connections_refused = IntCounter::new(
+            registry.gauge("carillon_device_socket_connections", "Connections of backends to the unix socket.")?;
+        let connections_refused = registry.counter(
             "carillon_device_socket_connections_refused_total",
             "Connections to the unix socket that were refused because there were as many as there may be.",
         )?;
-        registry.register(Box::new(done.clone()))?;
-        registry.register(Box::new(refused.clone()))?;
-        registry.register(Box::new(connections.clone()))?;
-        registry.register(Box::new(connections_refused.clone()))?;
         for source in Source::ALL {
             for action in Action::NAMES {
                 done.with_label_values(&[source.as_str(), action]);

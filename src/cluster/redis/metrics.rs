@@ -2,9 +2,8 @@
 
 use super::connect::Purpose;
 use super::link::Loss;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector,
-};
+use crate::metrics::Register;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 use std::time::Duration;
 
 /// From a loopback round trip to a command's timeout.
@@ -38,52 +37,48 @@ pub(super) struct RedisMetrics {
     pub(super) acts_refused: IntCounter,
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
-
 impl RedisMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name, help| register(registry, IntCounter::with_opts(Opts::new(name, help))?);
-        let gauge = |name, help| register(registry, IntGauge::with_opts(Opts::new(name, help))?);
-        let seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "carillon_redis_command_seconds",
-                "Time from a Redis command to its answer, by connection.",
-            )
-            .buckets(COMMAND_BUCKETS.to_vec()),
+        let counter = |name, help| registry.counter(name, help);
+        let gauge = |name, help| registry.gauge(name, help);
+        let seconds = registry.histograms(
+            "carillon_redis_command_seconds",
+            "Time from a Redis command to its answer, by connection.",
+            &["connection"],
+            COMMAND_BUCKETS,
+        )?;
+        let errors = registry.counters(
+            "carillon_redis_errors_total",
+            "Redis commands that failed or were refused, by connection.",
             &["connection"],
         )?;
-        let seconds = register(registry, seconds)?;
-        let errors =
-            Opts::new("carillon_redis_errors_total", "Redis commands that failed or were refused, by connection.");
-        let errors = register(registry, IntCounterVec::new(errors, &["connection"])?)?;
         let of = |purpose: Purpose| {
             let label = [purpose.as_str()];
             (purpose, seconds.with_label_values(&label), errors.with_label_values(&label))
         };
-        let losses = Opts::new("carillon_bus_link_losses_total", "Subscriber connections lost or given up, by reason.");
-        let losses = register(registry, IntCounterVec::new(losses, &["reason"])?)?;
+        let help = "Subscriber connections lost or given up, by reason.";
+        let losses = registry.counters("carillon_bus_link_losses_total", help, &["reason"])?;
         for why in Loss::ALL {
             losses.with_label_values(&[why.as_str()]);
         }
-        let lag = HistogramOpts::new(
-            "carillon_bus_lag_seconds",
-            "Time from taking a push, on whatever node, to its arrival here, by Redis's clock.",
-        );
-        let batches =
-            HistogramOpts::new("carillon_registration_batch_changes", "Changes written to Redis in one batch.");
         Ok(Self {
             commands: Purpose::ALL.into_iter().map(of).collect(),
             state: gauge("carillon_redis_state", "Redis as this node sees it: 2 ready, 1 recovering, 0 away.")?,
             nodes: gauge("carillon_node_leases", "Live nodes, as this node last saw them.")?,
             registrations: counter("carillon_registrations_total", "Times this node wrote itself to Redis anew.")?,
-            batches: register(registry, Histogram::with_opts(batches.buckets(BATCH_BUCKETS.to_vec()))?)?,
+            batches: registry.histogram(
+                "carillon_registration_batch_changes",
+                "Changes written to Redis in one batch.",
+                BATCH_BUCKETS,
+            )?,
             deaths: counter("carillon_node_deaths_total", "Other nodes' deaths that this node wrote to Redis.")?,
             reaped: counter("carillon_registrations_reaped_total", "Dead registrations that this node cleaned up.")?,
             received: counter("carillon_bus_received_total", "Messages received from the bus.")?,
-            lag: register(registry, Histogram::with_opts(lag.buckets(LAG_BUCKETS.to_vec()))?)?,
+            lag: registry.histogram(
+                "carillon_bus_lag_seconds",
+                "Time from taking a push, on whatever node, to its arrival here, by Redis's clock.",
+                LAG_BUCKETS,
+            )?,
             published: counter("carillon_bus_published_total", "Messages that the bus took from this node.")?,
             unreadable: counter("carillon_bus_unreadable_total", "Messages skipped as of another version or program.")?,
             lagged: counter(

@@ -1,7 +1,8 @@
 //! What is counted of a program's hooks and controllers.
 
 use crate::log::Seldom;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use crate::metrics::Register;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// What is told; a label of the metrics.
 #[derive(Clone, Copy, Debug)]
@@ -34,23 +35,20 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let failed = Opts::new(
+        let failed = registry.counters(
             "carillon_hooks_failed_total",
             "Calls of the program's hooks and controllers that failed, panicked or took too long, by event.",
-        );
-        let failed = IntCounterVec::new(failed, &["event"])?;
+            &["event"],
+        )?;
         for event in Event::ALL {
             failed.with_label_values(&[event.as_str()]);
         }
         let closes_waiting =
-            IntGauge::new("carillon_hooks_closes_waiting", "Ends of connections that hooks are not told of yet.")?;
-        let given_up = IntCounter::new(
+            registry.gauge("carillon_hooks_closes_waiting", "Ends of connections that hooks are not told of yet.")?;
+        let given_up = registry.counter(
             "carillon_hooks_closes_given_up_total",
             "Ends of connections that hooks were never told of: too many waited, or each attempt failed.",
         )?;
-        registry.register(Box::new(failed.clone()))?;
-        registry.register(Box::new(closes_waiting.clone()))?;
-        registry.register(Box::new(given_up.clone()))?;
         Ok(Self { failed, closes_waiting, given_up, failed_log: Seldom::default(), given_up_log: Seldom::default() })
     }
 

@@ -11,11 +11,12 @@ use super::controllers::{Call, Controller, Controllers, carry_out};
 use super::handle::Handle;
 use super::hooks::{Entry, Heard, Hooks};
 use super::message::{Closed, Message};
+use super::profile::Profile;
 use crate::hub::End;
 use crate::model::{Opcode, json};
 use crate::session::handler::panic_text;
 use crate::session::hooks::{self, Answer, Memberships, Occasion, Opened, Receipt, Said, Unanswered, Wanted};
-use crate::session::profile::Profile;
+use crate::session::profile;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use hyper::StatusCode;
@@ -117,16 +118,14 @@ impl Program {
     fn want(&self, profile: Profile) -> Wanted {
         let controllers = match profile {
             Profile::Method if !self.told.controllers.is_empty() => Wanted::MESSAGE.with(Wanted::CLOSE),
-            Profile::Channel | Profile::Center | Profile::Device | Profile::Method | Profile::Handler => {
-                Wanted::NOTHING
-            }
+            Profile::Channel | Profile::Center | Profile::Device | Profile::Method => Wanted::NOTHING,
         };
         self.hooks_want(profile).with(controllers)
     }
 
     /// The webhook, if it wants such events.
     fn webhook(&self, profile: Profile, event: Wanted) -> Option<&Arc<dyn hooks::Hooks>> {
-        self.webhook.get().filter(|webhook| webhook.wanted(profile).includes(event))
+        self.webhook.get().filter(|webhook| webhook.wanted(profile.into()).includes(event))
     }
 
     /// The program's hooks, if they want such events.
@@ -261,14 +260,15 @@ fn message(said: &Said) -> Message {
 
 /// The profile of a connection that a node has told of; `None` where it is of another version's.
 fn profile(occasion: &Occasion) -> Option<Profile> {
-    Profile::named(&occasion.details.profile)
+    profile::Profile::named(&occasion.details.profile).and_then(Profile::of)
 }
 
 #[async_trait]
 impl hooks::Hooks for Program {
-    fn wanted(&self, profile: Profile) -> Wanted {
+    fn wanted(&self, profile: profile::Profile) -> Wanted {
         let webhook = self.webhook.get().map_or(Wanted::NOTHING, |webhook| webhook.wanted(profile));
-        self.want(profile).with(webhook)
+        // A handler's own connections are nobody else's.
+        Profile::of(profile).map_or(Wanted::NOTHING, |profile| self.want(profile)).with(webhook)
     }
 
     async fn open(&self, mut occasion: Occasion) -> Opened {

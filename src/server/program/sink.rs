@@ -34,7 +34,7 @@ impl Sink for ProgramSink {
                     return Err(NotTaken("on_close has failed".to_owned()));
                 }
                 let webhook = program.webhook.get();
-                if webhook.is_some_and(|webhook| !webhook.wanted(profile).includes(Wanted::CLOSE)) {
+                if webhook.is_some_and(|webhook| !webhook.wanted(profile.into()).includes(Wanted::CLOSE)) {
                     return Ok(());
                 }
             }

@@ -31,10 +31,19 @@ pub(super) use offer::offer;
 pub(super) use routes::{Route, WebSocket};
 
 /// What came of serving a connection. An error closes it with 1011 where it is still open, and is logged.
-pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+pub type Outcome = Result<(), Box<Failure>>;
+
+/// Why serving a connection has failed.
+pub type Failure = dyn Error + Send + Sync;
 
 /// Serves connections.
 pub trait Handler: Send + Sync + 'static {
     /// Serves the one that this handshake is about.
     fn handle(&self, offer: Offer) -> BoxFuture<'static, Outcome>;
+
+    /// Whether this is how connections end every day, because of what clients do.
+    fn is_usual(&self, failure: &Failure) -> bool {
+        let _ = failure;
+        false
+    }
 }

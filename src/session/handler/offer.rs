@@ -1,7 +1,7 @@
 //! A handshake that waits for a handler's answer.
 
 use super::hand::Hand;
-use super::run::{Dropped, run};
+use super::run::{AtWork, Dropped, run};
 use super::stream::{Incoming, Stream, WAITING};
 use super::{Handler, Outcome};
 use crate::auth::Claims;
@@ -71,6 +71,7 @@ pub struct Acceptance {
 
 /// Why a client could not be let in; it has its answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotAccepted {
     /// The client has left before.
     #[error("client has gone")]
@@ -106,7 +107,8 @@ pub(in crate::session) async fn offer<B>(
         claims,
     });
     let offer = Parts { asked, response, upgrade, sessions, answer, dropped: None };
-    tokio::spawn(run(handler, Offer(Box::new(offer))));
+    let at_work = AtWork::new(offer.sessions.handlers.clone());
+    tokio::spawn(run(handler, Offer(Box::new(offer)), at_work));
     answered.await.unwrap_or(Err(Refusal::Unanswered))
 }
 

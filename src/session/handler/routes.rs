@@ -13,6 +13,8 @@ pub type HttpHandler = PlainHttp;
 pub struct Routes {
     /// The longest first.
     by_prefix: Vec<(String, Entry)>,
+    /// There is nothing beside them, even where there are none.
+    alone: bool,
 }
 
 #[derive(Clone, Default)]
@@ -43,6 +45,11 @@ pub(in crate::session) enum Route<T> {
 }
 
 impl Routes {
+    /// None yet; a path that has none is answered with 404.
+    pub fn alone() -> Self {
+        Self { alone: true, ..Self::default() }
+    }
+
     /// WebSocket connections whose paths begin so are served by this handler.
     pub fn handle(&mut self, prefix: &str, handler: Arc<dyn Handler>) {
         self.entry(prefix).websocket = Some(WebSocket::Handler(handler));
@@ -82,7 +89,7 @@ impl Routes {
     }
 
     fn route<'a, T>(&'a self, path: &str, of: impl Fn(&'a Entry) -> Option<&'a T>) -> Route<&'a T> {
-        if self.by_prefix.is_empty() {
+        if self.by_prefix.is_empty() && !self.alone {
             return Route::Unrouted;
         }
         match self.find(path) {

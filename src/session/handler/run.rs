@@ -5,11 +5,12 @@
 
 use super::stream::Ending;
 use super::{Handler, Offer, Outcome};
+use crate::model::beginning;
 use std::any::Any;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
@@ -17,6 +18,9 @@ thread_local! {
     /// The handler that has the word on this thread; 0: none.
     static RUNNING: Cell<u64> = const { Cell::new(0) };
 }
+
+/// Characters of a path in a line of log; a client may send 64 KiB of it.
+const SHOWN_PATH: usize = 200;
 
 /// The numbers of handlers at work.
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -66,10 +70,26 @@ impl Drop for Word {
     }
 }
 
+/// One more handler at work for as long as this is there.
+pub(super) struct AtWork(Arc<AtomicUsize>);
+
+impl AtWork {
+    pub(super) fn new(handlers: Arc<AtomicUsize>) -> Self {
+        handlers.fetch_add(1, Ordering::AcqRel);
+        Self(handlers)
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Has a handler serve a connection, to its end.
-pub(super) async fn run(handler: Arc<dyn Handler>, offer: Offer) {
+pub(super) async fn run(handler: Arc<dyn Handler>, offer: Offer, _at_work: AtWork) {
     let dropped = Dropped::new();
-    let path = offer.asked().path.clone();
+    let asked = offer.asked().clone();
     let number = dropped.handler;
     let offer = offer.of(dropped.clone());
     let begun = catch_unwind(AssertUnwindSafe(|| {
@@ -80,7 +100,7 @@ pub(super) async fn run(handler: Arc<dyn Handler>, offer: Offer) {
         Ok(serving) => serving,
         Err(panic) => {
             dropped.close(true);
-            return tell(Err(panic), &path);
+            return tell(&*handler, Err(panic), &asked.path);
         }
     };
     let outcome = poll_fn(|context| {
@@ -99,12 +119,15 @@ pub(super) async fn run(handler: Arc<dyn Handler>, offer: Offer) {
     })
     .await;
     dropped.close(!matches!(outcome, Ok(Ok(()))));
-    tell(outcome, &path);
+    tell(&*handler, outcome, &asked.path);
 }
 
-fn tell(outcome: Result<Outcome, Box<dyn Any + Send>>, path: &str) {
+/// Logs what has failed. What any client can bring about at any time is nothing to wake anybody for.
+fn tell(handler: &dyn Handler, outcome: Result<Outcome, Box<dyn Any + Send>>, path: &str) {
+    let path = &*beginning(path, SHOWN_PATH);
     match outcome {
         Ok(Ok(())) => {}
+        Ok(Err(error)) if handler.is_usual(&*error) => tracing::debug!(path, "handler ended: {error}"),
         Ok(Err(error)) => tracing::warn!(path, "handler failed: {error}"),
         Err(panic) => tracing::error!(path, "handler panicked: {}", panic_text(&*panic)),
     }
@@ -132,7 +155,7 @@ mod tests {
             Ok(())
         }
         assert!(size(wait) <= 448, "{} bytes", size(wait));
-        let around = size(|(handler, offer)| run(handler, offer));
+        let around = size(|(handler, offer, at_work)| run(handler, offer, at_work));
         assert!(around <= 160, "{around} bytes");
     }
 }
