@@ -52,7 +52,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What may change while the node runs: when its files change, and on SIGHUP. It comes from [`variables::RELOADABLE`].
+/// What may change while the node runs: when its files change, and on SIGHUP. It comes from the variables of `RELOADABLE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloadable {
     /// What opens the HTTP APIs and `/metrics`.

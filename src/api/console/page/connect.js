@@ -6,7 +6,7 @@ import { label, number, onLanguage, text } from "./language.js";
 import { read, write } from "./storage.js";
 
 /** Close codes that have an explanation (RFC 6455, section 7.4.1, and the server's own). */
-const EXPLAINED = new Set([1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4008, 4009]);
+const EXPLAINED = new Set([1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4008, 4009, 4010]);
 
 const ID = /^[0-9a-f]{32}$/;
 
