@@ -108,7 +108,7 @@ const panel = (type, title, description, targets, { w, h, options, defaults, ove
   ...(transformations && { transformations }),
 });
 
-/** One or a few figures as they are now. */
+/** One or a few figures as they are now. A title of more than 14 letters needs a width of 6, or narrow windows cut it off. */
 export const stat = (title, description, queries, { unit = 'short', thresholds = PLAIN, mappings = [], none = '-', w = 4, decimals, graph = 'none' } = {}) =>
   panel('stat', title, description, queries.map((query, index) => target(query, index, graph === 'none' ? instant : {})), {
     w,
@@ -117,6 +117,7 @@ export const stat = (title, description, queries, { unit = 'short', thresholds =
       reduceOptions: { values: false, calcs: ['lastNotNull'], fields: '' },
       orientation: 'auto',
       textMode: queries.length > 1 ? 'value_and_name' : 'value',
+      text: { valueSize: 28, titleSize: 14 },
       wideLayout: true,
       colorMode: 'value',
       graphMode: graph,
@@ -131,9 +132,10 @@ export const stat = (title, description, queries, { unit = 'short', thresholds =
 export const graph = (title, description, queries, { unit = 'short', stacked = false, line = null, w = 8, max } = {}) =>
   panel('timeseries', title, description, queries.map((query, index) => target(query, index)), {
     w,
-    h: 8,
+    h: 9,
     options: {
-      legend: { showLegend: true, displayMode: 'table', placement: 'bottom', calcs: ['lastNotNull', 'max'] },
+      // Three or four lines fit: the highest of what is shown, whoever they are.
+      legend: { showLegend: true, displayMode: 'table', placement: 'bottom', calcs: ['lastNotNull', 'max'], sortBy: 'Max', sortDesc: true },
       tooltip: { mode: 'multi', sort: 'desc' },
     },
     defaults: {
@@ -147,7 +149,7 @@ export const graph = (title, description, queries, { unit = 'short', stacked = f
         drawStyle: 'line',
         lineInterpolation: 'linear',
         lineWidth: 1,
-        fillOpacity: stacked ? 30 : 8,
+        fillOpacity: stacked ? 30 : 0,
         showPoints: 'never',
         spanNulls: false,
         stacking: { mode: stacked ? 'normal' : 'none', group: 'A' },
@@ -160,7 +162,7 @@ export const graph = (title, description, queries, { unit = 'short', stacked = f
 export const states = (title, description, query, mappings, { w = 12 } = {}) =>
   panel('state-timeline', title, description, [target([query, '{{instance}}'], 0)], {
     w,
-    h: 8,
+    h: 9,
     options: {
       mergeValues: true,
       showValue: 'auto',
@@ -169,14 +171,15 @@ export const states = (title, description, query, mappings, { w = 12 } = {}) =>
       legend: { showLegend: false, displayMode: 'list', placement: 'bottom', calcs: [] },
       tooltip: { mode: 'single', sort: 'none' },
     },
-    defaults: { mappings, noValue: 'nothing', color: { mode: 'thresholds' }, thresholds: PLAIN, custom: { fillOpacity: 70, lineWidth: 0 } },
+    // Coloured by thresholds, the spans would be named by these as well, and not by the mappings.
+    defaults: { mappings, noValue: 'nothing', color: { mode: 'palette-classic' }, custom: { fillOpacity: 70, lineWidth: 0 } },
   });
 
 /** Where most of a histogram's observations were when. */
 export const heat = (title, description, histogram, { w = 8 } = {}) =>
   panel('heatmap', title, description, [target([sum('le', `increase(${of(`${histogram}_bucket`)}[$__rate_interval])`), '{{le}}'], 0, { format: 'heatmap' })], {
     w,
-    h: 8,
+    h: 9,
     options: {
       calculate: false,
       color: { mode: 'scheme', scheme: 'Oranges', steps: 64, exponent: 0.5, fill: 'dark-orange', reverse: false },
@@ -185,7 +188,8 @@ export const heat = (title, description, histogram, { w = 8 } = {}) =>
       rowsFrame: { layout: 'auto' },
       yAxis: { unit: 's', reverse: false, axisPlacement: 'left' },
       showValue: 'never',
-      legend: { show: true },
+      // It would take the room that the names of the buckets need.
+      legend: { show: false },
       exemplars: { color: 'rgba(255,0,255,0.7)' },
       tooltip: { mode: 'single', yHistogram: false, showColorScale: false },
     },
@@ -199,24 +203,30 @@ export const nodes = (title, description, columns) => {
   const byName = (name, properties) => ({ matcher: { id: 'byName', options: name }, properties });
   const values = columns.map(([name], index) => [`Value #${letter(index)}`, name]);
   const names = Object.fromEntries(values.filter(([, name]) => name !== null));
+  /** Room for so many letters: columns are scrolled to sooner than they are cut off. */
+  const wide = (letters) => ({ id: 'custom.minWidth', value: 16 + 8 * letters });
+  // What a node is comes last: on a narrow screen one scrolls to it.
+  const order = Object.fromEntries(['instance', ...values.filter(([, name]) => name !== null).map(([value]) => value), 'version', 'commit'].map((name, index) => [name, index]));
   const hidden = Object.fromEntries(values.filter(([, name]) => name === null).map(([value]) => [value, true]));
   return panel('table', title, description, columns.map(([, expr], index) => target([expr, ''], index, { ...instant, format: 'table' })), {
     w: 24,
     h: 9,
     options: { showHeader: true, cellHeight: 'sm', sortBy: [{ displayName: 'node', desc: false }] },
-    defaults: { noValue: '-', color: { mode: 'thresholds' }, thresholds: PLAIN, custom: { align: 'auto', cellOptions: { type: 'auto' }, inspect: false } },
-    overrides: columns.filter(([name]) => name !== null).map(([name, , { unit = 'short', thresholds, mappings } = {}]) =>
+    defaults: { noValue: '-', color: { mode: 'thresholds' }, thresholds: PLAIN, custom: { align: 'auto', cellOptions: { type: 'auto' }, inspect: false, minWidth: 80 } },
+    overrides: [['node', 16], ['commit', 13]].map(([name, letters]) => byName(name, [wide(letters)])).concat(columns.filter(([name]) => name !== null).map(([name, , { unit = 'short', thresholds, mappings, decimals } = {}]) =>
       byName(name, [
         { id: 'unit', value: unit },
+        wide(Math.max(8, name.length, ...Object.values(mappings?.[0].options ?? {}).map(({ text }) => text.length))),
+        ...(decimals !== undefined ? [{ id: 'decimals', value: decimals }] : []),
         ...(mappings ? [{ id: 'mappings', value: mappings }] : []),
         ...(thresholds ? [{ id: 'thresholds', value: thresholds }] : []),
         ...(thresholds || mappings ? [{ id: 'custom.cellOptions', value: { type: 'color-text' } }] : []),
       ]),
-    ),
+    )),
     // One frame a query, made one table: their lines are of one moment and of the same nodes.
     transformations: [
       { id: 'merge', options: {} },
-      { id: 'organize', options: { excludeByName: { Time: true, ...hidden }, indexByName: {}, includeByName: {}, renameByName: { ...names, instance: 'node' } } },
+      { id: 'organize', options: { excludeByName: { Time: true, ...hidden }, indexByName: order, includeByName: {}, renameByName: { ...names, instance: 'node' } } },
     ],
   });
 };
