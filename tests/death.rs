@@ -216,9 +216,9 @@ impl Unreliable {
 
     /// So many clients connect to the node, meanwhile something happens; afterwards exactly those whose handshake was
     /// answered with 101, and those from before, are listed, counted and reached.
-    async fn connecting(&mut self, clients: usize, meanwhile: impl AsyncFnOnce(&Proxy, &mut Resp, u64)) {
+    async fn connecting(&mut self, clients: usize, meanwhile: impl AsyncFnOnce(&Proxy, &mut Resp)) {
         let connects = join_all((0..clients).map(|_| Listener::try_connect(self.node.ws(), "/?channel[]=all")));
-        let (connected, ()) = tokio::join!(connects, meanwhile(&self.proxy, &mut self.resp, self.number));
+        let (connected, ()) = tokio::join!(connects, meanwhile(&self.proxy, &mut self.resp));
         self.crowd.extend(connected.into_iter().filter_map(Result::ok));
         let (api, size) = (self.other.api(), self.crowd.len());
         eventually("exactly those who are connected are listed", DEADLINE, async || {
@@ -233,6 +233,24 @@ impl Unreliable {
         .await;
         api.push("all", "everybody").await.unwrap();
         all_hear(&mut self.crowd, "everybody").await;
+    }
+
+    /// So many clients connect while what Redis answers is held; goes on to `then` when a batch with some of them is written.
+    /// Held before the first of them connects: the batch may be all of them.
+    async fn connecting_unanswered(&mut self, clients: usize, then: impl FnOnce(&Proxy)) {
+        self.only_one_registration_is_left().await;
+        let members = key_of(self.number, "channel:all", &mut self.resp).await;
+        let before = self.resp.command(&["SCARD", &members]).await.number();
+        self.proxy.set(|rules| rules.hold_answers = true);
+        self.connecting(clients, async |proxy, resp| {
+            eventually("a batch is written", DEADLINE, async || {
+                let members = resp.command(&["SCARD", &members]).await.number();
+                if members > before { Ok(()) } else { Err("nobody new in Redis") }
+            })
+            .await;
+            then(proxy);
+        })
+        .await;
     }
 
     /// Everything there is in Redis of the node belongs to one registration, the one in `leases`.
@@ -280,24 +298,11 @@ async fn a_node_far_from_redis_that_loses_its_subscriber_is_not_dead() {
     assert_eq!(kills, 3);
 }
 
-/// Holds what Redis answers, and returns when a batch that the node has sent is written.
-async fn hold_answers_until_a_batch_is_written(proxy: &Proxy, resp: &mut Resp, number: u64) {
-    let members = key_of(number, "channel:all", resp).await;
-    let before = resp.command(&["SCARD", &members]).await.number();
-    proxy.set(|rules| rules.hold_answers = true);
-    eventually("a batch is written", DEADLINE, async || {
-        let members = resp.command(&["SCARD", &members]).await.number();
-        if members > before { Ok(()) } else { Err("nobody new in Redis") }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_batch_whose_acknowledgement_is_lost_counts_once() {
     let mut unreliable = Unreliable::start().await;
     unreliable
-        .connecting(40, async |proxy, resp, number| {
-            hold_answers_until_a_batch_is_written(proxy, resp, number).await;
+        .connecting_unanswered(40, |proxy| {
             proxy.cut();
             proxy.set(|rules| rules.hold_answers = false);
         })
@@ -310,7 +315,7 @@ async fn a_write_that_hung_and_arrives_late_changes_nothing() {
     let mut unreliable = Unreliable::start().await;
     let mut late = None;
     unreliable
-        .connecting(40, async |proxy, _, _| {
+        .connecting(40, async |proxy, _| {
             proxy.set(|rules| rules.hold_requests = true);
             eventually("a batch is on its way", DEADLINE, async || {
                 if proxy.holds("channel:all") { Ok(()) } else { Err("nothing about the channel is held") }
@@ -321,7 +326,7 @@ async fn a_write_that_hung_and_arrives_late_changes_nothing() {
         .await;
     // The node has registered anew by now; what hung belongs to a registration that is dead.
     late.unwrap().arrives().await;
-    unreliable.connecting(10, async |_, _, _| {}).await;
+    unreliable.connecting(10, async |_, _| {}).await;
     unreliable.only_one_registration_is_left().await;
 }
 
@@ -329,12 +334,7 @@ async fn a_write_that_hung_and_arrives_late_changes_nothing() {
 async fn a_redis_that_hangs_for_a_moment_loses_nobody() {
     let mut unreliable = Unreliable::start().await;
     for _ in 0..3 {
-        unreliable
-            .connecting(20, async |proxy, resp, number| {
-                hold_answers_until_a_batch_is_written(proxy, resp, number).await;
-                proxy.set(|rules| rules.hold_answers = false);
-            })
-            .await;
+        unreliable.connecting_unanswered(20, |proxy| proxy.set(|rules| rules.hold_answers = false)).await;
     }
     unreliable.only_one_registration_is_left().await;
 }

@@ -141,11 +141,23 @@ async fn promote(replica: &RedisServer) {
 /// Has another one of three primaries take over the slot of a channel.
 async fn move_slot_of(channel: &str, servers: &[RedisServer]) {
     let slot = servers[0].cli(&["CLUSTER", "KEYSLOT", &format!("carillon:channel:{channel}")]).await;
-    let owner = owner_of(slot.trim(), servers).await;
-    let new = servers[(owner + 1) % servers.len()].cli(&["CLUSTER", "MYID"]).await;
-    // No key has this slot: nodes' keys carry the tag of their number.
-    for server in [(owner + 1) % servers.len(), owner, (owner + 2) % servers.len()] {
-        servers[server].cli(&["CLUSTER", "SETSLOT", slot.trim(), "NODE", new.trim()]).await;
+    let slot = slot.trim();
+    let owner = owner_of(slot, servers).await;
+    let (old, new) = (&servers[owner], &servers[(owner + 1) % servers.len()]);
+    let (old_id, new_id) = (old.cli(&["CLUSTER", "MYID"]).await, new.cli(&["CLUSTER", "MYID"]).await);
+    // In this order, as only an importing server takes a new epoch with the slot. Without one the old owner's next heartbeat
+    // may take the slot back, and each of the two names the other from then on.
+    let steps: [(&RedisServer, &[&str]); 5] = [
+        (new, &["IMPORTING", old_id.trim()]),
+        (old, &["MIGRATING", new_id.trim()]),
+        // No key has this slot: nodes' keys carry the tag of their number.
+        (new, &["NODE", new_id.trim()]),
+        (old, &["NODE", new_id.trim()]),
+        (&servers[(owner + 2) % servers.len()], &["NODE", new_id.trim()]),
+    ];
+    for (server, step) in steps {
+        let command = [&["CLUSTER", "SETSLOT", slot], step].concat();
+        assert_eq!(server.cli(&command).await.trim(), "OK", "{command:?}");
     }
 }
 
