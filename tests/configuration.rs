@@ -4,12 +4,14 @@ mod support;
 
 use rustix::process::Signal;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use support::device::metric;
+use support::eventually::same;
 use support::http::get;
 use support::node::{carillon, finish};
 use support::redis::free_port;
 use support::{DEADLINE, Listener, Node, eventually};
+use tempfile::TempDir;
 
 #[tokio::test]
 async fn every_fault_is_reported_at_once_with_name_value_and_what_is_allowed() {
@@ -150,10 +152,7 @@ async fn events_on_a_websocket_port_for_everybody_want_a_token() {
 
 #[tokio::test]
 async fn a_reload_never_opens_what_a_token_guarded() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("token");
-    fs::write(&file, "old").unwrap();
-    let node = Node::start(&[("HTTP_TOKEN_FILE", file.to_str().unwrap())]).await;
+    let (node, file, _directory) = with_token_file("old").await;
     fs::write(&file, "").unwrap();
     node.signal(Signal::HUP);
     eventually("the log says why nothing has changed", DEADLINE, async || {
@@ -175,10 +174,7 @@ async fn a_faulty_value_that_may_hold_a_secret_is_not_shown() {
 
 #[tokio::test]
 async fn a_variable_may_be_a_file_with_its_value() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("token");
-    fs::write(&file, "12345\n").unwrap();
-    let node = Node::start(&[("HTTP_TOKEN_FILE", file.to_str().unwrap())]).await;
+    let (node, _, _directory) = with_token_file("12345\n").await;
     assert_eq!(node.api().call("action=getConnections").await.unwrap()["message"], "access deny");
     node.api().response("action=getConnections&token=12345").await.unwrap();
 }
@@ -212,10 +208,7 @@ async fn an_empty_variable_is_an_unset_one() {
 
 #[tokio::test]
 async fn a_file_is_read_again_on_sighup_and_no_connection_drops() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("token");
-    fs::write(&file, "old").unwrap();
-    let node = Node::start(&[("HTTP_TOKEN_FILE", file.to_str().unwrap())]).await;
+    let (node, file, _directory) = with_token_file("old").await;
     let mut listener = Listener::connect(node.ws(), "/?channel[]=news").await;
     fs::write(&file, "new").unwrap();
     node.signal(Signal::HUP);
@@ -234,8 +227,21 @@ fn exchange(file: &Path, content: &str) {
     fs::rename(&fresh, file).unwrap();
 }
 
-async fn last_reload(node: &Node) -> u64 {
-    metric(node, "carillon_config_last_reload_successful").await
+/// Waits until the metrics say that the last reload was done (1), or had a fault (0).
+async fn last_reload_is(node: &Node, wanted: u64) {
+    eventually("the metrics say so of the last reload", DEADLINE, async || {
+        same(metric(node, "carillon_config_last_reload_successful").await, wanted)
+    })
+    .await;
+}
+
+/// A node whose token is in a file, which is given with the directory that it is in.
+async fn with_token_file(token: &str) -> (Node, PathBuf, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    fs::write(&file, token).unwrap();
+    let node = Node::start(&[("HTTP_TOKEN_FILE", file.to_str().unwrap())]).await;
+    (node, file, directory)
 }
 
 #[tokio::test]
@@ -257,17 +263,12 @@ async fn a_file_is_followed_without_a_word_to_the_node() {
     listener.hears_text("hello").await;
 
     exchange(&level, "nonsense=nonsense");
-    eventually("the fault is in the metrics", DEADLINE, async || {
-        (last_reload(&node).await == 0).then_some(()).ok_or("it is not")
-    })
-    .await;
+    last_reload_is(&node, 0).await;
+    node.logs("not reloaded").await;
     let said = |what: &str| node.log().iter().filter(|line| line.contains(what)).count();
     assert_eq!(said("not reloaded"), 1);
     exchange(&level, "info");
-    eventually("what was there before the fault is good again", DEADLINE, async || {
-        (last_reload(&node).await == 1).then_some(()).ok_or("it is not")
-    })
-    .await;
+    last_reload_is(&node, 1).await;
     // Several looks were the same fault.
     assert_eq!(said("not reloaded"), 1);
     node.api().response("action=push&to=channel&channel=news&message=again&token=new").await.unwrap();
@@ -276,15 +277,9 @@ async fn a_file_is_followed_without_a_word_to_the_node() {
 
 #[tokio::test]
 async fn a_followed_file_never_opens_what_it_guarded() {
-    let directory = tempfile::tempdir().unwrap();
-    let token = directory.path().join("token");
-    fs::write(&token, "old").unwrap();
-    let node = Node::start(&[("HTTP_TOKEN_FILE", token.to_str().unwrap())]).await;
+    let (node, token, _directory) = with_token_file("old").await;
     exchange(&token, "");
-    eventually("the fault is in the metrics", DEADLINE, async || {
-        (last_reload(&node).await == 0).then_some(()).ok_or("it is not")
-    })
-    .await;
+    last_reload_is(&node, 0).await;
     assert_eq!(node.api().call("action=getConnections").await.unwrap()["message"], "access deny");
     node.api().response("action=getConnections&token=old").await.unwrap();
 }
@@ -304,7 +299,7 @@ async fn a_changed_file_that_takes_a_restart_is_named() {
         node.log().iter().any(|line| line.contains(named)).then_some(()).ok_or("it does not")
     })
     .await;
-    assert_eq!(last_reload(&node).await, 0);
+    last_reload_is(&node, 0).await;
     eventually("the rest is taken over", DEADLINE, async || {
         node.api().response("action=getConnections&token=new").await
     })

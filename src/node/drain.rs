@@ -21,9 +21,6 @@ pub(super) const GRACE: Duration = LAST_BYTES.saturating_sub(LAST_ANSWERS);
 /// What clients are told that a node closes as it goes.
 const STOPPING: &str = "node is stopping";
 
-/// The longest that anything here is waited for: for ever, and yet a moment that a clock can name.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
-
 impl Node {
     /// Not ready but still accepting for `DRAIN_DELAY`, for load balancers, which send clients and pushes to a node without
     /// sockets too; then nobody new, and everybody closed over `DRAIN_PERIOD`, or as soon as nobody is there; then a program's
@@ -34,7 +31,7 @@ impl Node {
         self.draining.send_replace(true);
         sleep(self.config.drain_delay).await;
         self.ws_closed.send_replace(true);
-        let grace = Instant::now() + self.sessions.grace().min(LONGEST);
+        let grace = Instant::now() + self.sessions.grace();
         self.close_sockets().await;
         let last_bytes = Instant::now() + LAST_BYTES;
         while (self.hub.held() > 0 || self.sessions.count() > 0) && Instant::now() < last_bytes {
@@ -55,7 +52,7 @@ impl Node {
 
     /// Waits for handlers, which have heard that their connections are over.
     async fn await_handlers(&self) {
-        let end = Instant::now() + self.sessions.grace().min(LONGEST);
+        let end = Instant::now() + self.sessions.grace();
         while self.sessions.handlers() > 0 {
             if Instant::now() >= end {
                 let handlers = self.sessions.handlers();
@@ -67,7 +64,7 @@ impl Node {
 
     /// Closes all sockets, a slice at a time, so that their clients don't all come back to the other nodes at once.
     async fn close_sockets(&self) {
-        let end = Instant::now() + self.config.drain_period.min(LONGEST);
+        let end = Instant::now() + self.config.drain_period;
         loop {
             let open = self.hub.connections();
             if open.is_empty() {

@@ -6,7 +6,7 @@ use super::hooks::Hooks;
 use super::middleware::{Handler, HttpHandler, Middleware, Mounted};
 use super::program::{Over, Program, Told};
 use super::request::{Reading, Request};
-use super::settings::{check, countable};
+use super::settings::{FOR_EVER, check, countable};
 use super::{ORDERS, Profile, Server};
 use crate::api::{Api, Tokens};
 use crate::cluster::redis::RedisConfig;
@@ -332,8 +332,8 @@ impl Builder {
         config.shared_port = false;
         config.limits = countable(self.limits);
         config.redis = self.redis;
-        config.drain_delay = self.drain_delay;
-        config.drain_period = self.drain_period;
+        config.drain_delay = self.drain_delay.min(FOR_EVER);
+        config.drain_period = self.drain_period.min(FOR_EVER);
         config.idle_timeouts.handlers = self.idle_timeout;
         config.reloadable.secrets.api = Tokens::new(self.token.as_deref(), None);
         config.reloadable.tls = self.tls;
@@ -384,7 +384,7 @@ impl Builder {
             let program = Program::new(told, handle.clone(), &self.registry).map_err(StartError::from)?;
             Some(Arc::new(Over(program)) as Arc<dyn Overlay>)
         };
-        let grace = Some(self.grace);
+        let grace = Some(self.grace.min(FOR_EVER));
         let extras =
             Extras { registry: self.registry, ws, http, routes, hooks, service, api, grace, ..Extras::default() };
         let (orders, received) = mpsc::channel(ORDERS);

@@ -4,8 +4,8 @@ use super::builder::BuildError;
 use crate::model::Limits;
 use std::time::Duration;
 
-/// For ever, and yet a time that can be added to a moment without an overflow.
-const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// For ever, and yet a time that can be added to a moment without an overflow. Variables can't be so long.
+pub(super) const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Variables that say nothing to a server that was put together here: the builder has a method for it, or they are about the
 /// binary's own process. Taken without a word they would be worse than refused: `HTTP_TOKEN` would leave the APIs open.
